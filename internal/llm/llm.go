@@ -1,0 +1,93 @@
+// Package llm is the vocabulary in which the rest of the house talks to a
+// language model: what is asked (Request), what comes back (Stream, Answer),
+// what it used (Usage) and in which ways it can fail (Error, Kind).
+//
+// It imports nothing of ours. The wire dialects live beside the vocabulary:
+// OpenAI chat completions first, since llama-server and every server that
+// others run speak it. A Model is anything that can be talked to: a runner's
+// engine, later Claude, the router, or a recording in a test.
+package llm
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// Role says who speaks a Message.
+type Role string
+
+// The roles that every dialect knows.
+const (
+	System    Role = "system"
+	User      Role = "user"
+	Assistant Role = "assistant"
+)
+
+// Message is one turn of a conversation, plain text.
+type Message struct {
+	Role Role
+	Text string
+}
+
+// Request is what is asked of a model.
+type Request struct {
+	Messages []Message
+	// Schema, when set, is a JSON schema (object) that the answer must hold to.
+	// Engines of the llama-server family enforce it while sampling.
+	Schema json.RawMessage
+	// MaxTokens bounds the output, in tokens; 0 leaves it to the server.
+	MaxTokens int
+	// Temperature in [0, 2]; 0 is greedy.
+	Temperature float64
+	// Seed makes sampling repeatable where the server honours it; 0 is unset.
+	Seed int64
+}
+
+// Usage is what one answer cost, as the server counted it.
+type Usage struct {
+	// PromptTokens counts the whole prompt; CachedTokens the part of it that the
+	// server had already in its cache; OutputTokens what it generated.
+	PromptTokens, CachedTokens, OutputTokens int
+	// FirstToken is the time from sending the request to the first token of the
+	// answer; Duration to the last.
+	FirstToken, Duration time.Duration
+}
+
+// Stop says why generation ended.
+type Stop string
+
+// Reasons for the end of an answer.
+const (
+	StopEnd    Stop = "end"    // the model was done
+	StopLength Stop = "length" // MaxTokens or the window was reached: the text is cut
+)
+
+// Answer is a finished answer.
+type Answer struct {
+	Text  string
+	Stop  Stop
+	Usage Usage
+}
+
+// Model is one thing that can be talked to. Chat may be called from many
+// goroutines; it returns when the server has accepted the request and the
+// first bytes of the stream are there, or an *Error. Cancelling ctx ends the
+// stream and frees the server's slot.
+type Model interface {
+	Chat(ctx context.Context, r Request) (*Stream, error)
+}
+
+// Stream is an answer as it comes. Its owner must Close it; Next is called
+// from one goroutine.
+type Stream struct {
+	// Recv returns the next piece of text, io.EOF after the last one, or an
+	// *Error. Set by the dialect.
+	Recv func() (string, error)
+	// Done returns the finished answer without its text (why it stopped, usage);
+	// valid after Recv returned io.EOF.
+	Done func() Answer
+	// Stop ends the request early and releases what it holds; may be called
+	// more than once.
+	Stop func()
+}

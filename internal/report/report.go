@@ -1,0 +1,165 @@
+// Package report is the result of an analysis as one object and its four
+// faces: Markdown, one self-contained HTML file, SARIF 2.1.0 and JSON lines.
+//
+// It imports nothing of ours and reads nothing: a Report is plain data, the
+// same Report gives the same bytes. Text that a model wrote is always shown as
+// text, never as markup, and always with the model's name.
+package report
+
+import "time"
+
+// Version of the JSON shape of a Report; raised when a field changes meaning.
+const Version = 1
+
+// Report is everything that an analysis found.
+type Report struct {
+	Version int    `json:"version"`
+	Job     string `json:"job"`
+	// Name is the last element of the analysed path; Root the whole of it.
+	Name    string    `json:"name"`
+	Root    string    `json:"root"`
+	Head    string    `json:"head,omitempty"` // git commit
+	Since   string    `json:"since,omitempty"`
+	Created time.Time `json:"created"`
+	Tool    string    `json:"tool"` // "monitor 0.1.0"
+
+	Model     *Model     `json:"model,omitempty"` // nil: no model took part
+	Counts    Counts     `json:"counts"`
+	Languages []Language `json:"languages"`
+	Files     []File     `json:"files"`
+	Packages  []Package  `json:"packages"`
+	Cycles    [][]string `json:"cycles"`
+	Coupled   []Coupled  `json:"coupled"`
+	// Overview is the model's page about the architecture; empty without one.
+	Overview string `json:"overview,omitempty"`
+	// Findings, those of the machine first, each group ranked.
+	Findings []Finding `json:"findings"`
+	// Parked units: what could not be answered, and why.
+	Parked []Parked `json:"parked"`
+	// SetAside counts files that were seen and not analysed, by reason.
+	SetAside map[string]int `json:"set_aside"`
+	// Notes are sentences of ours that the reader should know (history cut,
+	// units left out by a limit, …).
+	Notes []string `json:"notes"`
+}
+
+// Model says who wrote the model's part.
+type Model struct {
+	Name    string `json:"name"`
+	File    string `json:"file"`
+	SHA256  string `json:"sha256"`
+	Engine  string `json:"engine"`  // engine build
+	Workers int    `json:"workers"` // slots
+	// Trial: the catalogue says that this model is only for trying things out;
+	// Better is what to install for real answers.
+	Trial  bool   `json:"trial"`
+	Better string `json:"better,omitempty"`
+}
+
+// Counts of units, calls and tokens of the job.
+type Counts struct {
+	Units         int     `json:"units"`
+	Done          int     `json:"done"` // answered in this job
+	Cached        int     `json:"cached"`
+	Parked        int     `json:"parked"`
+	ModelCalls    int     `json:"model_calls"`
+	PromptTokens  int     `json:"prompt_tokens"`
+	CachedTokens  int     `json:"cached_tokens"`
+	OutputTokens  int     `json:"output_tokens"`
+	WallSeconds   float64 `json:"wall_seconds"`
+	DroppedQuotes int     `json:"dropped_quotes"`
+	// Silenced findings by a baseline.
+	Silenced int `json:"silenced"`
+}
+
+// Language is one language's share.
+type Language struct {
+	Name  string `json:"name"`
+	Files int    `json:"files"`
+	Lines int    `json:"lines"`
+	Bytes int64  `json:"bytes"`
+}
+
+// File is one file's row, with the model's card where there is one.
+type File struct {
+	Path          string   `json:"path"`
+	Language      string   `json:"language"`
+	Package       string   `json:"package"`
+	Lines         int      `json:"lines"`
+	Functions     int      `json:"functions"`
+	Complexity    int      `json:"complexity"`     // sum over its functions
+	MaxComplexity int      `json:"max_complexity"` // of one function
+	Commits       int      `json:"commits"`        // churn
+	Authors       []string `json:"authors"`
+	FanIn         int      `json:"fan_in"`
+	FanOut        int      `json:"fan_out"`
+	Test          bool     `json:"test"`
+	// Purpose and Exports are the model's words.
+	Purpose string   `json:"purpose,omitempty"`
+	Exports []string `json:"exports,omitempty"`
+}
+
+// Package is one package's row, with the model's summary where there is one.
+type Package struct {
+	Path     string   `json:"path"`
+	Name     string   `json:"name"`
+	Language string   `json:"language"`
+	Files    int      `json:"files"`
+	Lines    int      `json:"lines"`
+	Imports  []string `json:"imports"` // packages of this repository
+	FanIn    int      `json:"fan_in"`
+	Commits  int      `json:"commits"`
+	// Summary is the model's words.
+	Summary string `json:"summary,omitempty"`
+}
+
+// Coupled is a pair of files that change together.
+type Coupled struct {
+	A        string  `json:"a"`
+	B        string  `json:"b"`
+	Together int     `json:"together"`
+	Degree   float64 `json:"degree"`
+}
+
+// Rank orders findings for a reader.
+type Rank string
+
+// Ranks, most urgent first.
+const (
+	High   Rank = "high"
+	Medium Rank = "medium"
+	Low    Rank = "low"
+)
+
+// Finding is one thing worth a look.
+type Finding struct {
+	// Fingerprint is stable: the same finding has the same one after unrelated
+	// edits. See Fingerprint.
+	Fingerprint string `json:"fingerprint"`
+	// Rule is the stable id ("import-cycle", "hotspot", "model-risk", …).
+	Rule  string `json:"rule"`
+	Rank  Rank   `json:"rank"`
+	Title string `json:"title"`
+	// Why it matters and how to Check it, a sentence or two each.
+	Why   string `json:"why"`
+	Check string `json:"check,omitempty"`
+	// Path, Line and EndLine (1-based; 0 where the finding is about the whole
+	// file); Symbol where one is meant; Quote verbatim from the file.
+	Path    string `json:"path"`
+	Line    int    `json:"line"`
+	EndLine int    `json:"end_line"`
+	Symbol  string `json:"symbol,omitempty"`
+	Quote   string `json:"quote,omitempty"`
+	// Related are other paths that the finding is about.
+	Related []string `json:"related,omitempty"`
+	// Model is the name of the model whose words these are; empty: the machine.
+	Model string `json:"model,omitempty"`
+	// Silenced by a baseline: counted, listed only in JSON lines.
+	Silenced bool `json:"silenced,omitempty"`
+}
+
+// Parked is a unit that got no usable answer.
+type Parked struct {
+	Unit   string `json:"unit"`
+	Reason string `json:"reason"`
+}
