@@ -34,7 +34,7 @@ func RealHome(t testing.TB) string {
 	t.Helper()
 	dir := os.Getenv("MONITOR_TEST_HOME")
 	if dir == "" {
-		dir = filepath.Join(Checkout(), ".cache", "test", "home")
+		dir = filepath.Join(depsFolder(), "home")
 	}
 	if _, err := os.Stat(filepath.Join(dir, "data", "engines")); err != nil {
 		Missing(t, "the real engine and model", "make test-deps")
