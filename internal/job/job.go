@@ -164,6 +164,9 @@ type RunOptions struct {
 	Workers int
 	// Attempts per unit before it is parked; 0 means 3.
 	Attempts int
+	// RetryBase is the wait before the first retry of a unit (0: 500 ms); it
+	// doubles with each further one, up to 30 s, with jitter.
+	RetryBase time.Duration
 	// Stop, when closed, starts no new unit; those in flight get Grace (0: 5 s)
 	// and the job is left interrupted. Cancelling Run's context stops at once.
 	Stop  <-chan struct{}
