@@ -1,0 +1,170 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"monitor/internal/job"
+)
+
+// calm is how often progress is printed where nobody watches a terminal.
+const calm = 15 * time.Second
+
+// progress shows a run: bars on a terminal, otherwise plain lines at a calm
+// pace, or every event as one line of JSON. Its methods are called from one
+// goroutine at a time.
+type progress struct {
+	out, events io.Writer
+	tty, json   bool
+	width       int
+	started     time.Time
+	last        time.Time
+	prev        job.Job
+	seen        bool
+	// What this run answered, to estimate the rest: cached units cost nothing.
+	done, output int
+	drawn        bool
+}
+
+func (p *Program) newProgress(asJSON bool) *progress {
+	g := &progress{out: p.Stderr, events: p.Stdout, json: asJSON}
+	if f, ok := p.Stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) && p.Getenv("TERM") != "dumb" {
+		g.tty, g.width = true, 80
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 20 {
+			g.width = w
+		}
+	}
+	return g
+}
+
+// eventJSON is one line of `--json`; see docs/json.md.
+type eventJSON struct {
+	Type     string    `json:"type"`
+	At       time.Time `json:"at"`
+	Job      string    `json:"job"`
+	State    string    `json:"state"`
+	Stage    int       `json:"stage"`
+	Units    unitsJSON `json:"units"`
+	InFlight int       `json:"in_flight"`
+	Unit     string    `json:"unit,omitempty"`
+	Attempt  int       `json:"attempt,omitempty"`
+	Reason   string    `json:"reason,omitempty"`
+	Tokens   tokenJSON `json:"tokens"`
+}
+
+func (g *progress) event(e job.Event) {
+	if g.started.IsZero() {
+		g.started, g.last = e.At, e.At
+	}
+	if e.Type == job.UnitFinished || e.Type == job.UnitGivenUp {
+		g.done++
+	}
+	for _, c := range e.Calls {
+		g.output += c.Output
+	}
+	if g.json {
+		b, err := json.Marshal(eventJSON{
+			Type: string(e.Type), At: e.At, Job: e.Job.ID, State: string(e.Job.State), Stage: e.Job.Stage, Units: unitsOf(e.Job),
+			InFlight: e.InFlight, Unit: e.Unit, Attempt: e.Attempt, Reason: e.Reason, Tokens: tokensOf(e.Job),
+		})
+		if err == nil {
+			fmt.Fprintf(g.events, "%s\n", b)
+		}
+		return
+	}
+	switch e.Type {
+	case job.JobStarted:
+		fmt.Fprintf(g.out, "Job %s\n", e.Job.ID)
+	case job.StagePlanned:
+		g.wipe()
+		names := []string{"cards of files", "summaries of packages", "one page about the whole"}
+		if u := e.Job.Units; u.Total > g.prev.Units.Total && e.Job.Stage < len(names) {
+			n, cached := u.Total-g.prev.Units.Total, u.Cached-g.prev.Units.Cached
+			fmt.Fprintf(g.out, "%s: %d units, %d of them answered before\n", names[e.Job.Stage], n, cached)
+		}
+		g.prev = e.Job
+	case job.UnitGivenUp:
+		g.wipe()
+		fmt.Fprintf(g.out, "parked %s after %d attempts: %s\n", e.Unit, e.Attempt, printable(e.Reason))
+	case job.JobEnded:
+		g.wipe()
+		return
+	}
+	pace := calm
+	if g.tty {
+		pace = 100 * time.Millisecond
+	}
+	if e.At.Sub(g.last) < pace {
+		return
+	}
+	g.last = e.At
+	g.draw(e)
+}
+
+// draw prints where the run stands.
+func (g *progress) draw(e job.Event) {
+	u := e.Job.Units
+	ended := u.Done + u.Cached + u.Parked
+	elapsed := e.At.Sub(g.started)
+	line := fmt.Sprintf("%d/%d units, %d in flight", ended, u.Total, e.InFlight)
+	if s := elapsed.Seconds(); s > 0 && g.output > 0 {
+		line += fmt.Sprintf(", %.0f tokens/s", float64(g.output)/s)
+	}
+	if g.done > 0 && u.Total > ended {
+		left := time.Duration(float64(elapsed) / float64(g.done) * float64(u.Total-ended))
+		line += ", about " + duration(left) + " left in this stage"
+	}
+	if !g.tty {
+		fmt.Fprintln(g.out, line)
+		return
+	}
+	const bar = 24
+	full := 0
+	if u.Total > 0 {
+		full = bar * ended / u.Total
+	}
+	line = "[" + strings.Repeat("█", full) + strings.Repeat("·", bar-full) + "] " + line
+	if r := []rune(line); len(r) >= g.width {
+		line = string(r[:g.width-1])
+	}
+	fmt.Fprintf(g.out, "\r\x1b[2K%s", line)
+	g.drawn = true
+}
+
+func (g *progress) wipe() {
+	if g.drawn {
+		fmt.Fprint(g.out, "\r\x1b[2K")
+		g.drawn = false
+	}
+}
+
+func (g *progress) close() { g.wipe() }
+
+// duration prints a time as a person says it.
+func duration(d time.Duration) string {
+	switch {
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%.0f s", d.Seconds())
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+}
+
+// printable keeps a terminal safe from what a repository or a model wrote.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+			return ' '
+		}
+		return r
+	}, s)
+}

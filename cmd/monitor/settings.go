@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bytes"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Settings are what the config file may say; every field may be left out.
+// config.schema.json beside this file describes the same for editors.
+type Settings struct {
+	Engine   EngineSettings   `yaml:"engine"`
+	Model    string           `yaml:"model"`
+	Analyze  AnalyzeSettings  `yaml:"analyze"`
+	Store    StoreSettings    `yaml:"store"`
+	Download DownloadSettings `yaml:"download"`
+}
+
+// EngineSettings say where the engine comes from and how it is started.
+type EngineSettings struct {
+	Path      string `yaml:"path"`
+	URL       string `yaml:"url"`
+	KeyFile   string `yaml:"key_file"`
+	Python    string `yaml:"python"`
+	Threads   int    `yaml:"threads"`
+	GPULayers *int   `yaml:"gpu_layers"`
+}
+
+// AnalyzeSettings are defaults for the flags of analyze.
+type AnalyzeSettings struct {
+	Workers int   `yaml:"workers"`
+	Window  int   `yaml:"window"`
+	MaxFile int64 `yaml:"max_file_bytes"`
+}
+
+// StoreSettings say where jobs are kept.
+type StoreSettings struct {
+	URL string `yaml:"url"`
+}
+
+// DownloadSettings say where models and engines come from.
+type DownloadSettings struct {
+	HFEndpoint  string `yaml:"hf_endpoint"`
+	HFTokenFile string `yaml:"hf_token_file"`
+	ReleaseAPI  string `yaml:"release_api"`
+}
+
+//go:embed config.schema.json
+var settingsSchema []byte
+
+// loadSettings reads the config file; a file that is not there is an empty one.
+func loadSettings(name string) (Settings, error) {
+	var s Settings
+	b, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return s, usage("the config file cannot be read: %w", err)
+	}
+	return parseSettings(b, name)
+}
+
+func parseSettings(b []byte, name string) (Settings, error) {
+	var s Settings
+	if len(bytes.TrimSpace(b)) == 0 {
+		return s, nil
+	}
+	if err := yaml.UnmarshalWithOptions(b, &s, yaml.Strict()); err != nil {
+		return s, usage("%s: %s\n`monitor config schema` prints what may stand there", name, yamlError(err))
+	}
+	for _, c := range []struct {
+		path, what string
+		bad        bool
+	}{
+		{"$.engine.threads", "must be 0 (automatic) to 1024", s.Engine.Threads < 0 || s.Engine.Threads > 1024},
+		{"$.engine.gpu_layers", "must be -1 (all) or more", s.Engine.GPULayers != nil && *s.Engine.GPULayers < -1},
+		{"$.engine.url", "must be an http or https address", s.Engine.URL != "" && !isHTTP(s.Engine.URL)},
+		{"$.engine.url", "cannot stand beside engine.path: one of them is the engine", s.Engine.URL != "" && s.Engine.Path != ""},
+		{"$.analyze.workers", "must be 0 (automatic) to 256", s.Analyze.Workers < 0 || s.Analyze.Workers > 256},
+		{"$.analyze.window", "must be 0 (automatic) or 1024 tokens or more", s.Analyze.Window != 0 && s.Analyze.Window < 1024},
+		{"$.analyze.max_file_bytes", "must be 0 (1 MiB) or more", s.Analyze.MaxFile < 0},
+		{"$.store.url", "must begin with postgres:// or postgresql://", s.Store.URL != "" && !strings.HasPrefix(s.Store.URL, "postgres://") && !strings.HasPrefix(s.Store.URL, "postgresql://")},
+		{"$.download.hf_endpoint", "must be an http or https address", s.Download.HFEndpoint != "" && !isHTTP(s.Download.HFEndpoint)},
+		{"$.download.release_api", "must be an http or https address", s.Download.ReleaseAPI != "" && !isHTTP(s.Download.ReleaseAPI)},
+	} {
+		if c.bad {
+			return s, usage("%s:%d: %s %s", name, lineOf(b, c.path), strings.TrimPrefix(c.path, "$."), c.what)
+		}
+	}
+	return s, nil
+}
+
+func isHTTP(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
+}
+
+// yamlError keeps the position and the sentence of the YAML library's errors
+// and leaves out its drawing of the source.
+func yamlError(err error) string {
+	first, _, _ := strings.Cut(yaml.FormatError(err, false, false), "\n")
+	return first
+}
+
+func lineOf(b []byte, path string) int {
+	p, err := yaml.PathString(path)
+	if err != nil {
+		return 1
+	}
+	n, err := p.ReadNode(bytes.NewReader(b))
+	if err != nil || n.GetToken() == nil {
+		return 1
+	}
+	return n.GetToken().Position.Line
+}
+
+// readSecret reads a token from a file that only its owner may read.
+func readSecret(name string) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	if rest, ok := strings.CutPrefix(name, "~/"); ok {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("find the home folder for %s: %w", name, err)
+		}
+		name = filepath.Join(home, rest)
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return "", usage("the secret file cannot be read: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}

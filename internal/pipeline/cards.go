@@ -1,0 +1,96 @@
+package pipeline
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"monitor/internal/codebase"
+	"monitor/internal/job"
+)
+
+// card is what is kept of a model's answer about a part of a file, after the
+// gate: names and quotes in it were seen in the text. Lines are not kept, they
+// are found again from the quote, so that a card stays true when the file's
+// other parts move.
+type card struct {
+	Purpose string   `json:"purpose"`
+	Exports []string `json:"exports,omitempty"`
+	Risks   []risk   `json:"risks,omitempty"`
+	// Dropped counts quotes that were not in the text.
+	Dropped int `json:"dropped,omitempty"`
+}
+
+type risk struct {
+	Quote    string `json:"quote"`
+	Why      string `json:"why"`
+	Severity string `json:"severity"`
+}
+
+// minPurpose is the shortest purpose, in bytes, that says anything.
+const minPurpose = 12
+
+// judgeCard is the gate for a card: what the answer must be, and what of it is
+// dropped because the text does not bear it out.
+func judgeCard(answer, text string, symbols []codebase.Symbol) (card, error) {
+	var c card
+	if err := decode(answer, &c); err != nil {
+		return card{}, err
+	}
+	c.Purpose = clean(c.Purpose)
+	if len(c.Purpose) < minPurpose {
+		return card{}, &job.Failure{Reason: fmt.Sprintf("the answer's purpose says nothing: %q", c.Purpose)}
+	}
+	known := map[string]bool{}
+	for _, s := range symbols {
+		known[s.Name], known[symbolName(s)] = true, true
+	}
+	exports := c.Exports
+	c.Exports = nil
+	for _, e := range exports {
+		if e = clean(e); known[e] {
+			c.Exports = append(c.Exports, e)
+			known[e] = false // once is enough
+		}
+	}
+	risks := c.Risks
+	c.Risks, c.Dropped = nil, 0
+	said := map[string]bool{}
+	for _, r := range risks {
+		r.Quote, r.Why = strings.TrimSpace(r.Quote), clean(r.Why)
+		if _, _, ok := findQuote(text, r.Quote, 1); !ok {
+			c.Dropped++
+			continue
+		}
+		if r.Why == "" || said[r.Quote+"\x00"+r.Why] {
+			continue
+		}
+		said[r.Quote+"\x00"+r.Why] = true
+		c.Risks = append(c.Risks, r)
+	}
+	return c, nil
+}
+
+// prose is the gate for summaries: the named field, long enough to say
+// something.
+func prose(answer, field string) (string, error) {
+	var m map[string]string
+	if err := decode(answer, &m); err != nil {
+		return "", err
+	}
+	s := clean(m[field])
+	if len(s) < minPurpose {
+		return "", &job.Failure{Reason: fmt.Sprintf("the answer's %s says nothing: %q", field, s)}
+	}
+	return s, nil
+}
+
+func decode(answer string, v any) error {
+	if err := json.Unmarshal([]byte(answer), v); err != nil {
+		return &job.Failure{Reason: fmt.Sprintf("the answer is not the JSON that was asked for (%v): %q", err, clip(answer, 120)), Err: err}
+	}
+	return nil
+}
+
+// clean makes one line of a model's text.
+func clean(s string) string { return strings.Join(strings.Fields(s), " ") }

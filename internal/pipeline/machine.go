@@ -1,0 +1,292 @@
+package pipeline
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"monitor/internal/codebase"
+	"monitor/internal/report"
+)
+
+// Limits beyond which the machine speaks. They are ours, chosen to be quiet on
+// well-kept code: the function limits are where the projects measured in the
+// design's style reference keep their 95th percentile, complexity 20 is
+// McCabe's own upper bound for a "moderate" module (IEEE TSE 2(4), 1976, with
+// the bands of SEI's 1997 technology description), and coupling needs five
+// commits because two files meet by chance in fewer.
+const (
+	longFunction, veryLongFunction       = 120, 300
+	complexFunction, veryComplexFunction = 20, 50
+	longFile, veryLongFile               = 800, 2000
+	hotCommits                           = 5
+	hotComplexity                        = 20
+	hotFiles                             = 10
+	untestedComplexity                   = 10
+	couplingTogether                     = 5
+	couplingDegree                       = 0.6
+	findingsPerRule                      = 200
+)
+
+// machineFindings are the findings that need no model, from the facts alone.
+// The second result tells, by rule, how many were left out by findingsPerRule.
+func machineFindings(t *codebase.Tree) ([]report.Finding, map[string]int) {
+	rules := [][]report.Finding{
+		cycleFindings(t), hotspotFindings(t), oversizedFunctions(t), oversizedFiles(t),
+		untestedFindings(t), couplingFindings(t), unreachedFindings(t),
+	}
+	var all []report.Finding
+	left := map[string]int{}
+	for _, r := range rules {
+		if n := len(r) - findingsPerRule; n > 0 {
+			left[r[0].Rule] = n
+			r = r[:findingsPerRule]
+		}
+		all = append(all, r...)
+	}
+	seen := map[string]int{}
+	for i := range all {
+		f := &all[i]
+		same := f.Rule + "\x00" + f.Path + "\x00" + f.Symbol
+		f.Fingerprint = report.Fingerprint(f.Rule, f.Path, f.Symbol, "", seen[same])
+		seen[same]++
+	}
+	return all, left
+}
+
+func cycleFindings(t *codebase.Tree) []report.Finding {
+	var out []report.Finding
+	for _, c := range t.Cycles {
+		rank := report.Medium
+		if len(c) > 3 {
+			rank = report.High
+		}
+		out = append(out, report.Finding{
+			Rule: "import-cycle", Rank: rank, Path: firstFile(t, c[0]), Symbol: strings.Join(c, " → "), Related: c,
+			Title: fmt.Sprintf("%d packages import each other in a circle: %s", len(c), strings.Join(c, " → ")),
+			Why:   "None of them can be understood, tested or replaced without the others.",
+			Check: "Find the import that points against the intended direction; move what it needs down, or put an interface where it is used.",
+		})
+	}
+	return out
+}
+
+func firstFile(t *codebase.Tree, pkg string) string {
+	i, ok := slices.BinarySearchFunc(t.Packages, pkg, func(p codebase.Package, s string) int { return cmp.Compare(p.Path, s) })
+	if ok && len(t.Packages[i].Files) > 0 {
+		return t.Packages[i].Files[0]
+	}
+	return pkg
+}
+
+// complexity sums and tops the cyclomatic complexity of a file's functions.
+func complexity(f codebase.File) (sum, top, functions int) {
+	for _, s := range f.Symbols {
+		if s.Complexity > 0 {
+			functions++
+			sum += s.Complexity
+			top = max(top, s.Complexity)
+		}
+	}
+	return sum, top, functions
+}
+
+func hotspotFindings(t *codebase.Tree) []report.Finding {
+	if t.History == nil {
+		return nil
+	}
+	type hot struct {
+		f            codebase.File
+		commits, sum int
+	}
+	var hots []hot
+	for _, f := range t.Files {
+		sum, _, _ := complexity(f)
+		if c := t.History.Files[f.Path].Commits; c >= hotCommits && sum >= hotComplexity && !f.Test {
+			hots = append(hots, hot{f, c, sum})
+		}
+	}
+	slices.SortFunc(hots, func(a, b hot) int {
+		return cmp.Or(cmp.Compare(b.commits*b.sum, a.commits*a.sum), cmp.Compare(a.f.Path, b.f.Path))
+	})
+	var out []report.Finding
+	for i, h := range hots[:min(len(hots), hotFiles)] {
+		rank := report.Medium
+		if i < 3 {
+			rank = report.High
+		}
+		out = append(out, report.Finding{
+			Rule: "hotspot", Rank: rank, Path: h.f.Path,
+			Title: fmt.Sprintf("%s is complex and keeps changing: %s, complexity %d in %d lines", h.f.Path, plural(h.commits, "commit"), h.sum, h.f.Lines),
+			Why:   "Where complicated code changes often is where defects come from; work spent here pays back first.",
+			Check: "Read its recent commits: one reason to change, or several? Split along the reasons.",
+		})
+	}
+	return out
+}
+
+func oversizedFunctions(t *codebase.Tree) []report.Finding {
+	var out []report.Finding
+	for _, f := range t.Files {
+		if f.Test {
+			continue
+		}
+		for _, s := range f.Symbols {
+			if s.Kind != codebase.Function && s.Kind != codebase.Method {
+				continue
+			}
+			n := s.Last - s.First + 1
+			if n <= longFunction && s.Complexity <= complexFunction {
+				continue
+			}
+			rank := report.Low
+			switch {
+			case n > veryLongFunction || s.Complexity > veryComplexFunction:
+				rank = report.High
+			case n > longFunction && s.Complexity > complexFunction:
+				rank = report.Medium
+			}
+			out = append(out, report.Finding{
+				Rule: "oversized-function", Rank: rank, Path: f.Path, Line: s.First, EndLine: s.Last, Symbol: symbolName(s),
+				Title: fmt.Sprintf("%s has %d lines and a complexity of %d", symbolName(s), n, s.Complexity),
+				Why:   fmt.Sprintf("Beyond %d lines or a complexity of %d a function is hard to hold in the head and to test on all its paths.", longFunction, complexFunction),
+				Check: "Look for a part with few inputs and one result; it wants to be a function of its own.",
+			})
+		}
+	}
+	sortByRank(out)
+	return out
+}
+
+func oversizedFiles(t *codebase.Tree) []report.Finding {
+	var out []report.Finding
+	for _, f := range t.Files {
+		if f.Lines <= longFile || f.Test || len(f.Symbols) == 0 {
+			continue
+		}
+		rank := report.Low
+		if f.Lines > veryLongFile {
+			rank = report.Medium
+		}
+		out = append(out, report.Finding{
+			Rule: "oversized-file", Rank: rank, Path: f.Path,
+			Title: fmt.Sprintf("%s has %d lines and %d symbols", f.Path, f.Lines, len(f.Symbols)),
+			Why:   "A reader looks for one thing and has to pass all the others.",
+			Check: "Group its symbols by who calls them; each group may be a file.",
+		})
+	}
+	sortByRank(out)
+	return out
+}
+
+// untestedFindings names functions that are complicated, that no test in the
+// tree mentions, and that live where changes happen (or, without a history,
+// that others may call). A test that reaches them only through other functions
+// is not seen; the text says so.
+func untestedFindings(t *codebase.Tree) []report.Finding {
+	hasTests := map[string]bool{}
+	for _, f := range t.Files {
+		if f.Test {
+			hasTests[f.Language] = true
+		}
+	}
+	var out []report.Finding
+	for _, f := range t.Files {
+		if f.Test || !hasTests[f.Language] {
+			continue
+		}
+		commits, known := 0, false
+		if t.History != nil {
+			commits, known = t.History.Files[f.Path].Commits, true
+		}
+		for _, s := range f.Symbols {
+			if s.Complexity < untestedComplexity || len(s.Tests) > 0 || s.Name == "main" {
+				continue
+			}
+			if known && commits < hotCommits || !known && !s.Exported {
+				continue
+			}
+			rank := report.Low
+			if known && s.Complexity > complexFunction {
+				rank = report.Medium
+			}
+			where := "it can be called from outside its package"
+			if known {
+				where = fmt.Sprintf("its file changed in %s", plural(commits, "commit"))
+			}
+			out = append(out, report.Finding{
+				Rule: "untested-hot-code", Rank: rank, Path: f.Path, Line: s.First, EndLine: s.Last, Symbol: symbolName(s),
+				Title: fmt.Sprintf("No test names %s, which has a complexity of %d", symbolName(s), s.Complexity),
+				Why:   fmt.Sprintf("It has many paths, and %s.", where),
+				Check: "A test may reach it through another function: look at a coverage profile before writing one.",
+			})
+		}
+	}
+	sortByRank(out)
+	return out
+}
+
+func couplingFindings(t *codebase.Tree) []report.Finding {
+	if t.History == nil {
+		return nil
+	}
+	files := map[string]codebase.File{}
+	for _, f := range t.Files {
+		files[f.Path] = f
+	}
+	imports := map[[2]string]bool{}
+	for _, p := range t.Packages {
+		for _, q := range p.Imports {
+			imports[[2]string{p.Path, q}] = true
+		}
+	}
+	var out []report.Finding
+	for _, c := range t.History.Coupled {
+		a, b := files[c.A], files[c.B]
+		if c.Together < couplingTogether || c.Degree < couplingDegree || a.Package == b.Package || a.Test || b.Test ||
+			len(a.Symbols) == 0 || len(b.Symbols) == 0 ||
+			imports[[2]string{a.Package, b.Package}] || imports[[2]string{b.Package, a.Package}] {
+			continue
+		}
+		out = append(out, report.Finding{
+			Rule: "change-coupling", Rank: report.Low, Path: c.A, Symbol: c.B, Related: []string{c.B},
+			Title: fmt.Sprintf("%s and %s change together (%d times, %.0f %%) though neither imports the other", c.A, c.B, c.Together, 100*c.Degree),
+			Why:   "Something ties them that the code does not say; whoever changes one alone will miss it.",
+			Check: "Read two of the common commits. What both had to know wants one home.",
+		})
+	}
+	return out
+}
+
+func unreachedFindings(t *codebase.Tree) []report.Finding {
+	var out []report.Finding
+	for _, u := range t.Unreached {
+		out = append(out, report.Finding{
+			Rule: "unreached-function", Rank: report.Low, Path: u.Path, Line: u.Line, EndLine: u.Line, Symbol: u.Symbol,
+			Title: fmt.Sprintf("Nothing in this tree reaches %s", u.Symbol),
+			Why:   "Code that nobody calls is read, compiled and kept up to date for nothing.",
+			Check: "Search for its name in templates, generated code and other repositories before deleting it.",
+		})
+	}
+	return out
+}
+
+func sortByRank(fs []report.Finding) {
+	order := map[report.Rank]int{report.High: 0, report.Medium: 1, report.Low: 2}
+	slices.SortStableFunc(fs, func(a, b report.Finding) int { return cmp.Compare(order[a.Rank], order[b.Rank]) })
+}
+
+func symbolName(s codebase.Symbol) string {
+	if s.Container != "" {
+		return s.Container + "." + s.Name
+	}
+	return s.Name
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}
