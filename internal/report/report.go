@@ -154,7 +154,11 @@ type Finding struct {
 	Related []string `json:"related,omitempty"`
 	// Model is the name of the model whose words these are; empty: the machine.
 	Model string `json:"model,omitempty"`
-	// Silenced by a baseline: counted, listed only in JSON lines.
+	// Score orders findings of one rank, strongest first, in [0, 1]; 0 where
+	// nothing is known.
+	Score float64 `json:"score,omitempty"`
+	// Silenced by a baseline: counted, listed in JSON lines and, as suppressed,
+	// in SARIF only.
 	Silenced bool `json:"silenced,omitempty"`
 }
 
