@@ -350,7 +350,7 @@ func crewFailure(err error) error {
 	var e *llm.Error
 	if errors.As(err, &e) {
 		switch e.Kind {
-		case llm.TooLong:
+		case llm.TooLong, llm.BadRequest:
 			out.Park = true
 		case llm.Auth:
 			out.Fatal = true
