@@ -188,7 +188,7 @@ func (r *run) conduct(ctx context.Context) (Job, error) {
 		to.To = "" // the last step said done
 	case r.halt == haltCancel:
 		_, err = r.commit(true, func(ctx context.Context, tx dbos.Tx, at Position) (Job, error) {
-			return r.store.Close(ctx, tx, r.job.ID, at, End{State: Cancelled})
+			return r.store.EndJob(ctx, tx, r.job.ID, at, End{State: Cancelled})
 		})
 	case err == nil, errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		to.To, err = Interrupted, nil
@@ -294,7 +294,7 @@ func (r *run) finish(ctx context.Context, results Results) error {
 		return err
 	}
 	_, err = r.commit(true, func(ctx context.Context, tx dbos.Tx, at Position) (Job, error) {
-		return r.store.Close(ctx, tx, r.job.ID, at, End{State: Done, Summary: summary})
+		return r.store.EndJob(ctx, tx, r.job.ID, at, End{State: Done, Summary: summary})
 	})
 	return err
 }

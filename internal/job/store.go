@@ -56,7 +56,7 @@ type Units interface {
 type Steps interface {
 	PlanStage(ctx context.Context, tx dbos.Tx, id string, at Position, p Plan) (Job, error)
 	CommitWave(ctx context.Context, tx dbos.Tx, id string, at Position, wave []Attempt) (Job, error)
-	Close(ctx context.Context, tx dbos.Tx, id string, at Position, e End) (Job, error)
+	EndJob(ctx context.Context, tx dbos.Tx, id string, at Position, e End) (Job, error)
 }
 
 // Host gives a run what it needs from the place where the data is.
