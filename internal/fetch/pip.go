@@ -385,6 +385,10 @@ func (c *Client) pip(ctx context.Context, call pipCall) error {
 	}
 	var lines strings.Builder
 	for _, p := range call.wanted {
+		if !call.hashes {
+			// One hash makes pip want them all; the member's checksum protects then.
+			p.SHA256 = nil
+		}
 		lines.WriteString(p.requirement() + "\n")
 	}
 	req := filepath.Join(call.dir, "requirements.txt")

@@ -92,12 +92,11 @@ func (t *transfer) run(ctx context.Context) error {
 
 // explain adds to an error what the user cannot know: that nothing is lost.
 func (t *transfer) explain(ctx context.Context, err error) error {
-	var status *StatusError
-	var space *SpaceError
-	switch {
-	case errors.As(err, &status), errors.As(err, &space):
+	switch err.(type) {
+	case *StatusError, *SpaceError, *redirectError:
 		return err
-	case ctx.Err() != nil:
+	}
+	if ctx.Err() != nil {
 		return fmt.Errorf("fetching %s was stopped at %s; the same command goes on from there: %w",
 			filepath.Base(t.r.Dest), Bytes(t.part.n), ctx.Err())
 	}
