@@ -40,8 +40,12 @@ type Tree struct {
 	Cycles [][]string
 	// Unreached are functions that nothing in the tree reaches (Go only).
 	Unreached []SymbolRef
-	// History is what git remembers; nil outside a git repository.
+	// History is what git remembers; nil outside a git repository, or where it
+	// could not be read (Notes says why).
 	History *History
+	// Notes are sentences for the reader: what was cut, left out or not
+	// understood, and why.
+	Notes []string
 }
 
 // Reason says why a file was set aside.

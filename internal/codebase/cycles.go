@@ -1,0 +1,138 @@
+package codebase
+
+import (
+	"slices"
+)
+
+// cycles finds import cycles between packages. Every strongly connected
+// component (Tarjan, "Depth-first search and linear graph algorithms", SIAM J.
+// Comput. 1972; written without recursion) is told as a shortest cycle
+// through its smallest package, then one through the smallest that is not yet
+// told, and so on: each list is a real path whose last package imports its
+// first. packages are sorted by path.
+func cycles(packages []Package) [][]string {
+	index := make(map[string]int, len(packages))
+	for i, p := range packages {
+		index[p.Path] = i
+	}
+	next := make([][]int, len(packages))
+	for i, p := range packages {
+		for _, im := range p.Imports {
+			if j, ok := index[im]; ok && j != i {
+				next[i] = append(next[i], j)
+			}
+		}
+	}
+	var found [][]string
+	for _, members := range components(next) {
+		if len(members) < 2 {
+			continue
+		}
+		slices.Sort(members)
+		inside := map[int]bool{}
+		for _, m := range members {
+			inside[m] = true
+		}
+		told := map[int]bool{}
+		for _, m := range members {
+			if told[m] {
+				continue
+			}
+			cycle := shortestCycle(next, inside, m)
+			smallest := 0
+			for i, n := range cycle {
+				told[n] = true
+				if n < cycle[smallest] {
+					smallest = i
+				}
+			}
+			names := make([]string, 0, len(cycle))
+			for i := range cycle {
+				names = append(names, packages[cycle[(smallest+i)%len(cycle)]].Path)
+			}
+			found = append(found, names)
+		}
+	}
+	slices.SortFunc(found, slices.Compare)
+	return slices.CompactFunc(found, slices.Equal)
+}
+
+// components are the strongly connected components of a graph.
+func components(next [][]int) [][]int {
+	n := len(next)
+	order, low, on := make([]int, n), make([]int, n), make([]bool, n)
+	at := make([]int, n) // the next edge of each node to follow
+	var stack, path []int
+	var out [][]int
+	count := 0
+	for start := range n {
+		if order[start] != 0 {
+			continue
+		}
+		path = append(path[:0], start)
+		for len(path) > 0 {
+			v := path[len(path)-1]
+			if order[v] == 0 {
+				count++
+				order[v], low[v], on[v] = count, count, true
+				stack = append(stack, v)
+			}
+			if at[v] < len(next[v]) {
+				w := next[v][at[v]]
+				at[v]++
+				if order[w] == 0 {
+					path = append(path, w)
+				} else if on[w] {
+					low[v] = min(low[v], order[w])
+				}
+				continue
+			}
+			path = path[:len(path)-1]
+			if len(path) > 0 {
+				up := path[len(path)-1]
+				low[up] = min(low[up], low[v])
+			}
+			if low[v] != order[v] {
+				continue
+			}
+			var members []int
+			for {
+				w := stack[len(stack)-1]
+				stack = stack[:len(stack)-1]
+				on[w] = false
+				members = append(members, w)
+				if w == v {
+					break
+				}
+			}
+			out = append(out, members)
+		}
+	}
+	return out
+}
+
+// shortestCycle is a shortest path from start back to it within a component.
+func shortestCycle(next [][]int, inside map[int]bool, start int) []int {
+	from := map[int]int{}
+	queue := []int{start}
+	for len(queue) > 0 {
+		v := queue[0]
+		queue = queue[1:]
+		for _, w := range next[v] {
+			if w == start {
+				cycle := []int{v}
+				for v != start {
+					v = from[v]
+					cycle = append(cycle, v)
+				}
+				slices.Reverse(cycle)
+				return cycle
+			}
+			if _, seen := from[w]; !seen && inside[w] {
+				from[w] = v
+				queue = append(queue, w)
+			}
+		}
+	}
+	return []int{start}
+}
