@@ -1,0 +1,38 @@
+package engine
+
+import (
+	"runtime"
+	"slices"
+	"strings"
+)
+
+// ChildEnv picks from an environment what an engine may see: where programs and
+// libraries are, the language, which GPUs to use, and tuning of the compute
+// libraries. Everything else stays behind: keys and tokens, and the LLAMA_ARG_…
+// variables, which would silently change the flags. Pure; used by every start
+// of an engine.
+func ChildEnv(environ []string) []string {
+	names := []string{"PATH", "HOME", "TMPDIR", "TZ", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH",
+		"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_CACHE_PATH", "CUDA_HOME", "CUDA_PATH", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES",
+		"HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HSA_OVERRIDE_GFX_VERSION", "ROCM_PATH", "ZES_ENABLE_SYSMAN", "ONEAPI_DEVICE_SELECTOR",
+		"VK_ICD_FILENAMES", "VK_DRIVER_FILES", "OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_PLACES"}
+	prefixes := []string{"LC_", "GGML_CUDA_", "GGML_VK_"}
+	fold := runtime.GOOS == "windows"
+	if fold {
+		names = append(names, "SYSTEMROOT", "WINDIR", "SYSTEMDRIVE", "TEMP", "TMP", "PATHEXT", "USERPROFILE", "LOCALAPPDATA", "PROGRAMDATA", "NUMBER_OF_PROCESSORS")
+	}
+	var env []string
+	for _, kv := range environ {
+		name, _, ok := strings.Cut(kv, "=")
+		if !ok {
+			continue
+		}
+		if fold {
+			name = strings.ToUpper(name)
+		}
+		if slices.Contains(names, name) || slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, p) }) {
+			env = append(env, kv)
+		}
+	}
+	return env
+}

@@ -1,0 +1,161 @@
+package runner
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// child is one process of an engine, from its start to its end.
+type child struct {
+	cmd  *exec.Cmd
+	port int
+	key  string
+	// ended is closed when the process is gone and its output has been read; exit
+	// and obituary say then how it ended, to the program and to people.
+	ended    chan struct{}
+	exit     error
+	obituary string
+	guard    guard
+}
+
+// spawn starts the engine on a port. The goroutine that starts it is locked to
+// its thread and stays until the process has ended: on Linux the parent-death
+// signal goes out when the starting *thread* ends, which Go does to idle threads.
+func spawn(c Config, port int, log *engineLog) (*child, error) {
+	key, err := newKey()
+	if err != nil {
+		return nil, err
+	}
+	keyDir, err := os.MkdirTemp("", "monitor-engine-")
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a private folder for the engine's key: %w", err)
+	}
+	keyFile := filepath.Join(keyDir, "key")
+	if err := os.WriteFile(keyFile, []byte(key+"\n"), 0o600); err != nil {
+		os.RemoveAll(keyDir)
+		return nil, fmt.Errorf("cannot write the engine's key: %w", err)
+	}
+	argv, err := args(c, port, keyFile)
+	if err != nil {
+		os.RemoveAll(keyDir)
+		return nil, err
+	}
+	command := append(append([]string(nil), c.Engine.Command...), argv...)
+	k := &child{port: port, key: key, ended: make(chan struct{})}
+	k.cmd = exec.Command(command[0], command[1:]...)
+	k.cmd.Env = childEnv(os.Environ(), c.Engine.Flags, key)
+	k.cmd.Dir = keyDir // an engine has no business in the user's folder
+	k.cmd.Stdout, k.cmd.Stderr = log, log
+	k.cmd.WaitDelay = time.Second
+	prepare(k.cmd)
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer os.RemoveAll(keyDir)
+		err := k.cmd.Start()
+		if err == nil {
+			if k.guard, err = protect(k.cmd.Process); err != nil {
+				k.cmd.Process.Kill()
+				k.cmd.Wait()
+				err = fmt.Errorf("the engine cannot be tied to this program's life, so it was not started: %w", err)
+			}
+		}
+		started <- err
+		if err != nil {
+			return
+		}
+		k.exit = k.cmd.Wait()
+		k.guard.release()
+		k.obituary = obituary(log.lines(), k.exitWords())
+		close(k.ended)
+	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("the engine %s cannot be started: %w", command[0], err)
+	}
+	return k, nil
+}
+
+// forgetKey removes the key file as soon as the engine has read it. The folder
+// stays until the end: it is the engine's working directory.
+func (k *child) forgetKey() {
+	os.Remove(filepath.Join(k.cmd.Dir, "key"))
+}
+
+// gone says whether the process has ended.
+func (k *child) gone() bool {
+	select {
+	case <-k.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// stop asks the process to end, waits at most grace, and kills its group.
+func (k *child) stop(grace time.Duration) {
+	if k.gone() {
+		return
+	}
+	if grace > 0 {
+		askToEnd(k.cmd.Process)
+		t := time.NewTimer(grace)
+		defer t.Stop()
+		select {
+		case <-k.ended:
+		case <-t.C:
+		}
+	}
+	killGroup(k.cmd.Process)
+	<-k.ended
+}
+
+// exitWords says how the process ended.
+func (k *child) exitWords() string {
+	if k.exit == nil {
+		return "exit status 0"
+	}
+	return k.exit.Error()
+}
+
+func newKey() (string, error) {
+	var b [32]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", fmt.Errorf("the system gives no random numbers: %w", err)
+	}
+	return hex.EncodeToString(b[:]), nil
+}
+
+// freePort asks the system for a port that nobody uses now. Another program may
+// take it before the engine does; the engine then ends with an error that
+// cause reads, and the start is tried with another port.
+func freePort(ctx context.Context) (int, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("the system gives no free port on 127.0.0.1: %w", err)
+	}
+	defer l.Close()
+	addr, ok := l.Addr().(*net.TCPAddr)
+	if !ok {
+		return 0, errors.New("the system gave an address that is not TCP")
+	}
+	return addr.Port, nil
+}
+
+// ignoreGone drops the error of signalling a process that has ended already.
+func ignoreGone(err error) error {
+	if errors.Is(err, os.ErrProcessDone) || errors.Is(err, syscall.ESRCH) {
+		return nil
+	}
+	return err
+}
