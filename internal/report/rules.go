@@ -1,6 +1,10 @@
 package report
 
-import "strings"
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
 
 // Rule explains one kind of finding to somebody who meets it for the first time.
 type Rule struct {
@@ -26,13 +30,19 @@ func RuleFor(id string) Rule {
 	if name == "" {
 		name = "unnamed rule"
 	}
-	name = strings.ToUpper(name[:1]) + name[1:]
+	name = capital(name)
 	if strings.HasPrefix(id, "model-") {
 		return Rule{ID: id, Name: name, Tags: []string{"model"},
 			Help: "A language model raised this. Its quote was found in the file word for word; whether its judgement holds is for a person to decide."}
 	}
 	return Rule{ID: id, Name: name, Tags: []string{"maintainability"},
 		Help: "Found by the machine from the code and its history, without a model."}
+}
+
+// capital is s with its first letter in upper case.
+func capital(s string) string {
+	r, n := utf8.DecodeRuneInString(s)
+	return string(unicode.ToUpper(r)) + s[n:]
 }
 
 // rules is the catalogue. The ids are part of the fingerprints: never renamed.

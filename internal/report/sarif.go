@@ -165,7 +165,7 @@ func sarifRules(findings []Finding, lim sarifLimits) (rules []any, index map[str
 func camel(s string) string {
 	var b strings.Builder
 	for _, w := range strings.Fields(s) {
-		b.WriteString(strings.ToUpper(w[:1]) + w[1:])
+		b.WriteString(capital(w))
 	}
 	return b.String()
 }
@@ -246,7 +246,7 @@ func sarifLocation(where string, f Finding) object {
 	}
 	loc := object{"physicalLocation": physical}
 	if f.Symbol != "" {
-		loc["logicalLocations"] = []any{object{"name": shorten(oneLine(f.Symbol), 200), "kind": "function"}}
+		loc["logicalLocations"] = []any{object{"name": shorten(oneLine(f.Symbol), 200)}}
 	}
 	return loc
 }

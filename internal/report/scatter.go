@@ -1,0 +1,206 @@
+package report
+
+import (
+	"fmt"
+	"math"
+	"path"
+	"slices"
+	"strconv"
+)
+
+// Sizes of the hotspot map, in CSS pixels.
+const (
+	scatterW, scatterH = 960.0, 540.0
+	scatterLeft        = 62.0
+	scatterRight       = 24.0
+	scatterTop         = 18.0
+	scatterBottom      = 54.0
+	scatterPoints      = 1200
+	scatterLabels      = 8
+)
+
+// scatter is the hotspot map: churn against complexity, laid out.
+type scatter struct {
+	W, H                     float64
+	Left, Right, Top, Bottom float64 // of the plot's area
+	XTicks, YTicks           []tick
+	XLog, YLog               bool
+	Points                   []scatterPoint
+	Labels                   []scatterLabel
+	Empty                    string // why there is no plot
+	Omitted                  int    // files with churn and complexity that are not drawn
+}
+
+type tick struct {
+	At    float64
+	Label string
+}
+
+type scatterPoint struct {
+	X, Y, R float64
+	Lang    int
+	Tip     string
+	Hot     bool
+}
+
+type scatterLabel struct {
+	X, Y   float64 // of the text's anchor
+	Anchor string  // start, middle, end
+	Text   string
+	box    box
+}
+
+type box struct{ x0, y0, x1, y1 float64 }
+
+func (a box) overlaps(b box) bool {
+	return a.x0 < b.x1 && b.x0 < a.x1 && a.y0 < b.y1 && b.y0 < a.y1
+}
+
+// hotspotMap lays out the files that have both churn and complexity.
+func hotspotMap(r *Report, langs map[string]int) scatter {
+	s := scatter{W: scatterW, H: scatterH, Left: scatterLeft, Right: scatterW - scatterRight,
+		Top: scatterTop, Bottom: scatterH - scatterBottom}
+	files := hottest(r)
+	if len(files) == 0 {
+		s.Empty = noHotspots(r)
+		return s
+	}
+	if len(files) > scatterPoints {
+		s.Omitted = len(files) - scatterPoints
+		files = files[:scatterPoints]
+	}
+	maxX, maxY, maxL := 1, 1, 1
+	for _, f := range files {
+		maxX, maxY, maxL = max(maxX, f.Commits), max(maxY, f.Complexity), max(maxL, f.Lines)
+	}
+	x := newAxis(maxX, s.Left, s.Right)
+	y := newAxis(maxY, s.Bottom, s.Top)
+	s.XTicks, s.YTicks, s.XLog, s.YLog = x.ticks(), y.ticks(), x.log, y.log
+	for i, f := range files {
+		s.Points = append(s.Points, scatterPoint{
+			X: x.at(float64(f.Commits)), Y: y.at(float64(f.Complexity)),
+			R:    4 + 16*math.Sqrt(float64(max(f.Lines, 0))/float64(maxL)),
+			Lang: langs[f.Language], Hot: i < scatterLabels,
+			Tip: fmt.Sprintf("%s\n%s, complexity %s\n%s", oneLine(f.Path), plural(f.Commits, "commit", "commits"),
+				count(f.Complexity), plural(f.Lines, "line", "lines")),
+		})
+	}
+	s.label(files)
+	// Small over large, so that none hides another whole.
+	slices.SortStableFunc(s.Points, func(a, b scatterPoint) int {
+		switch {
+		case a.R > b.R:
+			return -1
+		case a.R < b.R:
+			return 1
+		}
+		return 0
+	})
+	return s
+}
+
+// axis maps 1…max onto a line, in logarithms where the range is wide.
+type axis struct {
+	max      float64
+	from, to float64
+	log      bool
+}
+
+func newAxis(most int, from, to float64) axis {
+	a := axis{max: float64(most), from: from, to: to, log: most > 40}
+	if !a.log {
+		a.max = math.Max(a.max*1.08, 2)
+		return a
+	}
+	a.max *= 1.35
+	return a
+}
+
+func (a axis) at(v float64) float64 {
+	t := v / a.max
+	if a.log {
+		// A little room below 1, so that single commits do not sit on the axis.
+		const low = 0.8
+		t = math.Log(math.Max(v, low)/low) / math.Log(a.max/low)
+	}
+	return a.from + t*(a.to-a.from)
+}
+
+func (a axis) ticks() []tick {
+	var out []tick
+	add := func(v float64) {
+		out = append(out, tick{a.at(v), count(int64(v))})
+	}
+	if !a.log {
+		step := math.Pow(10, math.Floor(math.Log10(a.max/2)))
+		for _, m := range []float64{1, 2, 5, 10} {
+			if a.max/(step*m) <= 8 {
+				step *= m
+				break
+			}
+		}
+		step = math.Max(step, 1)
+		for v := 0.0; v <= a.max; v += step {
+			add(v)
+		}
+		return out
+	}
+	for p := 1.0; p <= a.max; p *= 10 {
+		for _, m := range []float64{1, 2, 5} {
+			if v := p * m; v <= a.max && (m == 1 || a.max < 2e4) {
+				add(v)
+			}
+		}
+	}
+	return out
+}
+
+// label names the hottest files where there is room for their names.
+func (s *scatter) label(files []File) {
+	var taken []box
+	for i := range min(scatterLabels, len(s.Points)) {
+		p := s.Points[i]
+		taken = append(taken, box{p.X - p.R, p.Y - p.R, p.X + p.R, p.Y + p.R})
+	}
+	names := map[string]int{}
+	for _, f := range files {
+		names[path.Base(f.Path)]++
+	}
+	for i := range min(scatterLabels, len(s.Points)) {
+		p := s.Points[i]
+		text := path.Base(oneLine(files[i].Path))
+		if names[path.Base(files[i].Path)] > 1 {
+			text = path.Join(path.Base(path.Dir(oneLine(files[i].Path))), text)
+		}
+		text = shortenPath(text, 28)
+		w := float64(len([]rune(text)))*6.6 + 4
+		for _, c := range []struct {
+			dx, dy float64
+			anchor string
+		}{{p.R + 5, 4, "start"}, {-p.R - 5, 4, "end"}, {0, -p.R - 6, "middle"}, {0, p.R + 14, "middle"},
+			{p.R * .8, -p.R - 2, "start"}, {p.R * .8, p.R + 11, "start"}, {-p.R * .8, -p.R - 2, "end"}, {-p.R * .8, p.R + 11, "end"},
+			{p.R + 5, -14, "start"}, {p.R + 5, 22, "start"}, {-p.R - 5, -14, "end"}, {-p.R - 5, 22, "end"}} {
+			l := scatterLabel{X: p.X + c.dx, Y: p.Y + c.dy, Anchor: c.anchor, Text: text}
+			x0 := l.X
+			switch c.anchor {
+			case "end":
+				x0 -= w
+			case "middle":
+				x0 -= w / 2
+			}
+			l.box = box{x0, l.Y - 11, x0 + w, l.Y + 4}
+			if l.box.x0 < s.Left || l.box.x1 > s.W || l.box.y0 < 0 || l.box.y1 > s.Bottom {
+				continue
+			}
+			if slices.ContainsFunc(taken, func(b box) bool { return b.overlaps(l.box) }) {
+				continue
+			}
+			taken = append(taken, l.box)
+			s.Labels = append(s.Labels, l)
+			break
+		}
+	}
+}
+
+// px writes a coordinate.
+func px(f float64) string { return strconv.FormatFloat(math.Round(finite(f)*10)/10, 'f', -1, 64) }
