@@ -1,0 +1,6 @@
+package gpu
+
+func hostFacts(c Config, h *Host) { linuxHost(c, h) }
+
+// detectApple finds nothing: Apple's chips run macOS here.
+func detectApple() (found, error) { return found{}, errAbsent }
