@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"monitor/internal/job"
 )
@@ -72,9 +73,15 @@ func (s *Store) claimPostgres(ctx context.Context, id string) (func() error, err
 	}
 	c := conn.Hijack() // else the pool would close it after its idle time
 	var got bool
-	if err := c.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, lockKey(id)).Scan(&got); err != nil {
-		_ = c.Close(ctx)
-		return nil, err
+	// The server needs a moment to notice that a process was killed.
+	for try := 0; !got && try < 20; try++ {
+		if try > 0 {
+			time.Sleep(50 * time.Millisecond)
+		}
+		if err := c.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, lockKey(id)).Scan(&got); err != nil {
+			_ = c.Close(ctx)
+			return nil, err
+		}
 	}
 	if !got {
 		who := s.postgresOwner(ctx, id)
