@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"monitor/internal/catalog"
+	"monitor/internal/gpu"
 	"monitor/internal/job"
 	"monitor/internal/store"
 )
@@ -44,6 +45,7 @@ type Program struct {
 	unlock   func() error // gives the data folder back
 	store    *store.Store
 	jobs     *job.Jobs
+	seen     *gpu.Machine // what Detect found, once
 }
 
 // Open finds the folders; it reads and writes nothing yet.

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"monitor/internal/fakeengine"
+)
+
+func TestMain(m *testing.M) {
+	fakeengine.RunIfAsked()
+	testscript.Main(m, map[string]func(){"monitor": func() { os.Exit(run()) }})
+}
+
+func TestScripts(t *testing.T) {
+	launcher := fakeengine.WriteLauncher(t, t.TempDir())
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "script"),
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("MONITOR_HOME", filepath.Join(e.WorkDir, "home"))
+			e.Setenv("FAKE_LAUNCHER", launcher)
+			e.Setenv("HOME", filepath.Join(e.WorkDir, "person"))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exitcode": scriptExitCode, "fakehome": scriptFakeHome, "requests": scriptRequests, "firstjob": scriptFirstJob,
+		},
+	})
+}
+
+// scriptExitCode runs a command and demands its exit code: exitcode N command …
+func scriptExitCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exitcode N command [args]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			ts.Fatalf("%v: %v", args[1:], err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("%v ended with %d, want %d\n%s%s", args[1:], got, want, ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+	}
+}
+
+// scriptFakeHome makes a home with the fake engine and a model file that only
+// it can read: fakehome [script.json]. The engine counts its requests in
+// $WORK/requests.
+func scriptFakeHome(ts *testscript.TestScript, _ bool, args []string) {
+	script := ""
+	if len(args) == 1 {
+		script = ts.MkAbs(args[0])
+	}
+	ts.Check(fakeHome(filepath.Join(ts.Getenv("WORK"), "home"), ts.Getenv("FAKE_LAUNCHER")))
+	ts.Setenv(fakeengine.CountEnv, ts.MkAbs("requests"))
+	ts.Setenv(fakeengine.ScriptEnv, script)
+	ts.Check(ts.Exec("monitor", "models", "import", filepath.Join(ts.Getenv("WORK"), "home", "fake.gguf")))
+}
+
+func fakeHome(home, launcher string) error {
+	if err := os.MkdirAll(filepath.Join(home, "config"), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(home, "fake.gguf"), fakeGGUF(), 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(home, "config", "config.yaml"), fmt.Appendf(nil, "engine:\n  path: %s\nmodel: fake\n", launcher), 0o644)
+}
+
+// fakeGGUF is the smallest file with a GGUF header: version 3, no tensors, one
+// pair of metadata.
+func fakeGGUF() []byte {
+	b := []byte("GGUF")
+	b = binary.LittleEndian.AppendUint32(b, 3)
+	b = binary.LittleEndian.AppendUint64(b, 0)
+	b = binary.LittleEndian.AppendUint64(b, 1)
+	key, value := "general.architecture", "llama"
+	b = binary.LittleEndian.AppendUint64(b, uint64(len(key)))
+	b = append(b, key...)
+	b = binary.LittleEndian.AppendUint32(b, 8)
+	b = binary.LittleEndian.AppendUint64(b, uint64(len(value)))
+	b = append(b, value...)
+	return append(b, make([]byte, 64<<10)...)
+}
+
+// scriptRequests demands how many requests for an answer the fake engine got.
+func scriptRequests(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	if got := strings.Count(ts.ReadFile("requests"), "\n"); got != want {
+		ts.Fatalf("the engine was asked %d times, want %d", got, want)
+	}
+}
+
+// scriptFirstJob puts the ID of the first job of `jobs list --json` into $JOB.
+func scriptFirstJob(ts *testscript.TestScript, _ bool, _ []string) {
+	var v struct {
+		Jobs []struct{ ID string } `json:"jobs"`
+	}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &v))
+	if len(v.Jobs) == 0 {
+		ts.Fatalf("no jobs")
+	}
+	ts.Setenv("JOB", v.Jobs[0].ID)
+}
