@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"monitor/internal/fetch"
 )
@@ -84,7 +86,7 @@ func InstallWheel(ctx context.Context, c Config, progress func(fetch.Progress)) 
 	if c.Fetch == nil {
 		return Engine{}, errors.New("an engine cannot be installed without a way to fetch it")
 	}
-	python, err := fetch.FindPython(ctx, c.Python)
+	python, err := c.python(ctx, "")
 	if err != nil {
 		return Engine{}, err
 	}
@@ -97,7 +99,7 @@ func InstallWheel(ctx context.Context, c Config, progress func(fetch.Progress)) 
 			if err := writeFile(filepath.Join(dir, launcherName), []byte(launcherText())); err != nil {
 				return err
 			}
-			return describe(dir, manifest{Source: FromWheel, Version: wheelVersion, Python: python.Path, Program: launcherName})
+			return describe(dir, manifest{Source: FromWheel, Version: wheelVersion, Python: python, Program: launcherName})
 		},
 	})
 	if err != nil {
@@ -153,5 +155,21 @@ func (c Config) python(ctx context.Context, recorded string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return p.Path, nil
+	return realPython(ctx, p.Path), nil
+}
+
+// realPython is the interpreter behind a shim (pyenv's costs 200 ms per start)
+// or a virtual environment (which may be gone tomorrow); the path given where it
+// does not tell.
+func realPython(ctx context.Context, path string) string {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, "-I", "-S", "-c", "import sys; print(getattr(sys, '_base_executable', '') or sys.executable)")
+	cmd.WaitDelay = time.Second
+	out, err := cmd.Output()
+	real := strings.TrimSpace(string(out))
+	if err != nil || !filepath.IsAbs(real) {
+		return path
+	}
+	return real
 }
