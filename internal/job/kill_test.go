@@ -224,10 +224,24 @@ func killRun(t *testing.T, c child, cfg store.Config, kills int, seed uint64) (a
 		}
 		ended := make(chan error, 1)
 		go func() { ended <- cmd.Wait() }()
+		// One in five is killed wherever it may be in its start, the others up to
+		// 80 ms into their work, but before they have eaten what the later kills
+		// need.
+		asked, from := filepath.Join(c.Dir, "asked"), fileSize(filepath.Join(c.Dir, "asked"))
+		began, wait := time.Now(), time.Duration(rng.IntN(200))*time.Millisecond
+		if rng.IntN(5) > 0 {
+			for fileSize(asked) == from && time.Since(began) < 30*time.Second {
+				<-time.After(time.Millisecond)
+			}
+			began, wait = time.Now(), time.Duration(rng.IntN(80))*time.Millisecond
+		}
+		for time.Since(began) < wait && fileSize(asked)-from < 700 {
+			<-time.After(time.Millisecond)
+		}
 		select {
 		case err := <-ended:
 			t.Fatalf("the job ended (%v) after %d kills: the test needs more units", err, killed)
-		case <-time.After(time.Duration(rng.IntN(200)) * time.Millisecond):
+		default:
 		}
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
@@ -280,6 +294,14 @@ func waitInterrupted(t testing.TB, js *job.Jobs, id string) {
 	t.Fatalf("a job whose process was killed is seen as %s", st.State)
 }
 
+func fileSize(name string) int64 {
+	st, err := os.Stat(name)
+	if err != nil {
+		return 0
+	}
+	return st.Size()
+}
+
 func segments(t testing.TB, s *store.Store, id string) int {
 	t.Helper()
 	r, err := s.Load(t.Context(), id)
@@ -328,14 +350,14 @@ func same(t *testing.T, js *job.Jobs, id string, want []job.Result) {
 func TestKilledFiftyTimesNothingIsLostOrAskedAgain(t *testing.T) {
 	t.Parallel()
 	cfg := store.Config{Path: filepath.Join(t.TempDir(), "monitor.db")}
-	if again := killRun(t, child{Units: 10_000, Workers: 4}, cfg, 50, 1); again > 0 {
+	if again := killRun(t, child{Units: 6000, Workers: 4}, cfg, 50, 1); again > 0 {
 		t.Errorf("%d finished units were asked for again", again)
 	}
 }
 
 func TestKilledOnPostgresNothingIsLostOrAskedAgain(t *testing.T) {
 	t.Parallel()
-	if again := killRun(t, child{Units: 3000, Workers: 4}, store.Config{URL: needs.Postgres(t)}, 10, 3); again > 0 {
+	if again := killRun(t, child{Units: 1500, Workers: 4}, store.Config{URL: needs.Postgres(t)}, 10, 3); again > 0 {
 		t.Errorf("%d finished units were asked for again", again)
 	}
 }
@@ -343,7 +365,7 @@ func TestKilledOnPostgresNothingIsLostOrAskedAgain(t *testing.T) {
 func TestTheKillTestCatchesAStoreThatForgets(t *testing.T) {
 	t.Parallel()
 	cfg := store.Config{Path: filepath.Join(t.TempDir(), "monitor.db")}
-	if again := killRun(t, child{Units: 4000, Workers: 4, Forgetful: true}, cfg, 12, 2); again == 0 {
+	if again := killRun(t, child{Units: 1500, Workers: 4, Forgetful: true}, cfg, 12, 2); again == 0 {
 		t.Error("a store that keeps answers in memory was not caught: the test is blind")
 	}
 }

@@ -172,7 +172,8 @@ func (r *run) conduct(ctx context.Context) (Job, error) {
 	uctx, stopUnits := context.WithCancel(ctx)
 	watched := make(chan struct{})
 	wctx, stopWatch := context.WithCancel(context.WithoutCancel(ctx))
-	go func() { defer close(watched); r.watchCancel(wctx) }()
+	id := r.job.ID
+	go func() { defer close(watched); r.watchCancel(wctx, id) }()
 	defer func() { stopUnits(); stopWatch(); <-watched }()
 
 	r.emit(Event{Type: JobStarted})
@@ -209,7 +210,7 @@ func (r *run) conduct(ctx context.Context) (Job, error) {
 }
 
 // watchCancel looks for a request to cancel from another process.
-func (r *run) watchCancel(ctx context.Context) {
+func (r *run) watchCancel(ctx context.Context, id string) {
 	tick := time.NewTicker(cancelPoll)
 	defer tick.Stop()
 	for {
@@ -217,7 +218,7 @@ func (r *run) watchCancel(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if rec, err := r.store.Load(ctx, r.job.ID); err == nil && rec.CancelAsked {
+			if rec, err := r.store.Load(ctx, id); err == nil && rec.CancelAsked {
 				r.askCancel()
 				return
 			}
@@ -252,14 +253,19 @@ func (r *run) stages(ctx, uctx context.Context, stopUnits context.CancelFunc) er
 // plan asks the Kind for a stage and stores it. The Kind is told to stop by the
 // same things as a unit.
 func (r *run) plan(ctx context.Context, stage int, results Results) (more bool, err error) {
-	var units []Unit
-	err = r.guarded(ctx, func(ctx context.Context) (err error) {
-		units, more, err = r.kind.Plan(ctx, r.job, stage, results)
-		return err
+	type plan struct {
+		units []Unit
+		more  bool
+	}
+	j := r.job
+	p, err := guarded(ctx, r, func(ctx context.Context) (p plan, err error) {
+		p.units, p.more, err = r.kind.Plan(ctx, j, stage, results)
+		return p, err
 	})
-	if err != nil || r.halt != goOn || !more {
+	if err != nil || r.halt != goOn || !p.more {
 		return false, err
 	}
+	units := p.units
 	if err := distinct(units); err != nil {
 		return false, fmt.Errorf("stage %d of job %s: %w", stage, r.job.ID, err)
 	}
@@ -285,10 +291,9 @@ func distinct(units []Unit) error {
 }
 
 func (r *run) finish(ctx context.Context, results Results) error {
-	var summary json.RawMessage
-	err := r.guarded(ctx, func(ctx context.Context) (err error) {
-		summary, err = r.kind.Finish(ctx, r.job, results)
-		return err
+	j := r.job
+	summary, err := guarded(ctx, r, func(ctx context.Context) (json.RawMessage, error) {
+		return r.kind.Finish(ctx, j, results)
 	})
 	if err != nil || r.halt != goOn {
 		return err
@@ -301,31 +306,36 @@ func (r *run) finish(ctx context.Context, results Results) error {
 
 // guarded runs a part of the Kind that is not a unit and stops it when the run
 // is to stop. A stop without hurry gives it the grace that units get.
-func (r *run) guarded(ctx context.Context, f func(context.Context) error) error {
+func guarded[T any](ctx context.Context, r *run, f func(context.Context) (T, error)) (none T, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	out := make(chan error, 1)
+	type result struct {
+		value T
+		err   error
+	}
+	out := make(chan result, 1)
 	go func() {
 		defer func() {
 			if p := recover(); p != nil {
-				out <- fmt.Errorf("the work of kind %q panicked: %v\n%s", r.kind.Name(), p, firstFrames(debug.Stack()))
+				out <- result{err: fmt.Errorf("the work of kind %q panicked: %v (%s)", r.kind.Name(), p, firstFrames(debug.Stack()))}
 			}
 		}()
-		out <- f(ctx)
+		v, err := f(ctx)
+		out <- result{v, err}
 	}()
 	var grace, abandon <-chan time.Time
 	stop, closing, cancelled, over := r.opt.Stop, r.closing, r.cancelled, ctx.Done()
 	for {
 		select {
+		case o := <-out:
+			if r.halt != goOn && ctx.Err() != nil {
+				return none, nil // it ended because it was told to
+			}
+			return o.value, o.err
 		case <-over:
 			over, abandon = nil, time.After(abandonAfter)
 		case <-abandon:
-			return context.Cause(ctx)
-		case err := <-out:
-			if r.halt != goOn && ctx.Err() != nil {
-				return nil // it ended because it was told to
-			}
-			return err
+			return none, context.Cause(ctx)
 		case <-stop:
 			stop, r.halt, grace = nil, haltGrace, time.After(r.opt.Grace)
 		case <-closing:
