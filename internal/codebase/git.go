@@ -35,6 +35,8 @@ type git struct {
 	// readable is false where the history cannot be read, see notes.
 	readable bool
 	notes    []string
+	// warned is what git last said on its standard error while it listed files.
+	warned string
 }
 
 // gitLine bounds one NUL-terminated item of git's output. A path is at most a
@@ -234,6 +236,7 @@ func (g *git) stream(ctx context.Context, users bool, read func(*bufio.Reader) e
 		}
 		return fmt.Errorf("git %s: %w", args[0], waitErr)
 	}
+	g.warned = diag.String()
 	return nil
 }
 

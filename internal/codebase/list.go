@@ -76,6 +76,7 @@ func (g *git) listOnce(ctx context.Context) ([]listed, error) {
 			return nil, err
 		}
 	}
+	g.warned = ""
 	err := g.items(ctx, func(item []byte) bool {
 		path, nested := strings.CutSuffix(string(item), "/")
 		if localPath(path) {
@@ -85,6 +86,10 @@ func (g *git) listOnce(ctx context.Context) ([]listed, error) {
 	}, "ls-files", "-z", "--others", "--exclude-standard")
 	if err != nil {
 		return nil, err
+	}
+	if g.warned != "" {
+		// Folders that may not be opened, or lie deeper than paths may be long.
+		g.notes = append(g.notes, "git could not look everywhere: "+shorten(g.warned, 300))
 	}
 	slices.SortFunc(files, func(a, b listed) int { return strings.Compare(a.path, b.path) })
 	// A path in conflict is in the index up to three times.
@@ -102,4 +107,12 @@ func localPath(path string) bool {
 		}
 	}
 	return true
+}
+
+// shorten cuts a text for a note.
+func shorten(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
