@@ -42,6 +42,10 @@ func outline(language string, path string, src []byte) fileOutline {
 		out = outlineGo(path, src)
 	case strings.HasSuffix(path, ".s") || strings.HasSuffix(path, ".S"):
 		out = outlineGoAssembly(src)
+	default:
+		if d := dialectOf(language, path); d != nil {
+			out = outlineLexed(d, path, src)
+		}
 	}
 	return out
 }

@@ -1,0 +1,804 @@
+package codebase
+
+import (
+	"bytes"
+	"strings"
+)
+
+// cReader outlines C and C++ without a preprocessor. At file, namespace and
+// class level everything up to a brace or semicolon is the header of a
+// declaration; the bodies of functions are only counted. Of the branches of a
+// conditional the first that can be true is read; the others too where they
+// begin and end between declarations.
+type cReader struct {
+	*outliner
+	frames []cFrame
+	hidden int
+	t      tok
+	prev   tok
+	head   cHeader
+	conds  []cCond
+	// skipping is the depth of conds whose branch is passed over, 0 for none.
+	skipping int
+	// firstColumn takes a } in the first column for the end of the function
+	// that began there; unbalanced asks for that.
+	firstColumn, unbalanced bool
+}
+
+type cKind uint8
+
+const (
+	cScope cKind = iota // namespace, extern "C"
+	cClass
+	cBody  // of a function
+	cInit  // initialisers, enumerators, and other braces in a header
+	cRound // parentheses of a header
+	cSquare
+)
+
+type cFrame struct {
+	kind     cKind
+	symbol   int32
+	name     string
+	exported bool // what is declared here is public
+	column   bool // the function began in the first column
+	typedef  bool // an unnamed struct whose name follows its body
+	head     cHeader
+	group    int // of a header's parentheses: the candidate they belong to, -1
+}
+
+type cCond struct {
+	depth int  // frames open at #if
+	idle  bool // between declarations
+	taken bool // a branch was read
+}
+
+// cHeader is what is known of the declaration under way.
+type cHeader struct {
+	started    bool
+	column     bool
+	first      int
+	doc        string
+	tokens     int
+	typeKind   Kind // behind struct, class, union, enum, namespace
+	typeName   string
+	typeLine   int
+	typeTokens int
+	typedef    bool
+	static     bool
+	value      bool // behind =
+	bases      bool // behind the colon of a class
+	inits      bool // behind the colon of a constructor
+	trailing   bool // behind the -> of a result
+	name       string
+	nameLine   int
+	owner      string // of a qualified name
+	closed     bool   // the candidate's parentheses are closed
+	closedLine int
+	between    int // tokens behind them that are no known suffix
+	caps       bool
+	oldStyle   bool // K&R: declarations of parameters follow
+	pieceFirst int  // line of the first token behind the candidate
+	operator   bool
+	opName     string
+	opLine     int
+	lastIdent  string
+	lastLine   int
+	qualified  string
+	tilde      bool
+	friend     bool
+}
+
+func (c *cReader) run() {
+	c.advance()
+	for c.t.kind != tokEOF {
+		switch {
+		case c.t.kind == tokDirective:
+			c.directive()
+		case c.skipping > 0:
+		case c.inBody():
+			c.body()
+		default:
+			c.declaration()
+		}
+		c.advance()
+	}
+	for _, f := range c.frames {
+		if f.kind == cBody {
+			c.unbalanced = true
+		}
+	}
+	for len(c.frames) > 0 {
+		c.pop(c.prev.endLine)
+	}
+}
+
+func (c *cReader) advance() {
+	if c.t.kind != tokDirective && c.skipping == 0 {
+		c.prev = c.t
+	}
+	c.t = c.lx.next()
+}
+
+func (c *cReader) prevIs(op byte) bool { return c.prev.kind == tokPunct && c.prev.op == op }
+
+func (c *cReader) inBody() bool {
+	n := len(c.frames)
+	return n > 0 && c.frames[n-1].kind == cBody
+}
+
+func (c *cReader) top() cFrame {
+	if n := len(c.frames); n > 0 {
+		return c.frames[n-1]
+	}
+	return cFrame{kind: cScope, symbol: -1, exported: true, group: -1}
+}
+
+func (c *cReader) push(f cFrame) {
+	if len(c.frames) >= maxOpen {
+		c.hidden++
+		return
+	}
+	f.head = c.head
+	c.frames = append(c.frames, f)
+}
+
+func (c *cReader) pop(line int) cFrame {
+	n := len(c.frames) - 1
+	f := c.frames[n]
+	c.frames = c.frames[:n]
+	if f.symbol >= 0 {
+		c.leave(f.symbol, line)
+	}
+	return f
+}
+
+// directive reads the conditionals and includes.
+func (c *cReader) directive() {
+	text := bytes.TrimSpace(c.lx.src[c.t.start+1 : c.t.end])
+	n := 0
+	for n < len(text) && identByte(text[n]) {
+		n++
+	}
+	rest := bytes.TrimSpace(text[n:])
+	switch string(text[:n]) {
+	case "include", "import", "include_next":
+		if c.skipping == 0 {
+			c.include(rest)
+		}
+	case "if", "ifdef", "ifndef":
+		never := string(text[:n]) == "if" && (string(rest) == "0" || bytes.HasPrefix(rest, []byte("0 ")) || string(rest) == "false")
+		if len(c.conds) >= maxOpen {
+			return
+		}
+		c.conds = append(c.conds, cCond{depth: len(c.frames), idle: c.idle(), taken: !never})
+		if c.skipping == 0 && never {
+			c.skipping = len(c.conds)
+		}
+	case "elif", "else", "elifdef", "elifndef":
+		i := len(c.conds)
+		if i == 0 {
+			return
+		}
+		k := &c.conds[i-1]
+		switch {
+		case c.skipping > 0 && c.skipping < i:
+		case !k.taken:
+			k.taken, c.skipping = true, 0
+		case k.idle && c.idle() && len(c.frames) == k.depth:
+			c.skipping = 0
+		default:
+			c.skipping = i
+		}
+	case "endif":
+		if i := len(c.conds); i > 0 {
+			if c.skipping == i {
+				c.skipping = 0
+			}
+			c.conds = c.conds[:i-1]
+		}
+	}
+}
+
+// idle says that the reader stands between declarations.
+func (c *cReader) idle() bool {
+	k := c.top().kind
+	return !c.head.started && (k == cScope || k == cClass)
+}
+
+func (c *cReader) include(rest []byte) {
+	if len(rest) < 2 {
+		return
+	}
+	closing := byte('"')
+	if rest[0] == '<' {
+		closing = '>'
+	} else if rest[0] != '"' {
+		return
+	}
+	if i := bytes.IndexByte(rest[1:], closing); i > 0 {
+		c.importing(string(rest[1 : 1+i]))
+	}
+}
+
+// body counts braces and decisions.
+func (c *cReader) body() {
+	switch c.t.kind {
+	case tokPunct:
+		switch c.t.op {
+		case '{':
+			c.push(cFrame{kind: cBody, symbol: -1})
+		case '}':
+			c.closeBody()
+		case opAnd:
+			if endsOperand(c.prev, c.lx.src) && !c.prevIs('>') {
+				c.decide()
+			}
+		case opOr, '?':
+			c.decide()
+		}
+	case tokIdent:
+		switch string(c.lx.text(c.t)) {
+		case "if", "for", "while", "case", "catch":
+			c.decide()
+		default:
+			if c.mentioned != nil && !cKeyword(string(c.lx.text(c.t))) {
+				c.mention(c.lx.text(c.t))
+			}
+		}
+	}
+}
+
+func (c *cReader) atColumn() bool {
+	return c.t.start == 0 || c.lx.src[c.t.start-1] == '\n'
+}
+
+func (c *cReader) closeBody() {
+	if c.hidden > 0 {
+		c.hidden--
+		return
+	}
+	if c.firstColumn && c.atColumn() {
+		for i := len(c.frames) - 1; i > 0 && c.frames[i].kind == cBody; i-- {
+			if c.frames[i].column {
+				for len(c.frames) > i+1 {
+					c.pop(c.t.line)
+				}
+			}
+		}
+	}
+	if f := c.pop(c.t.line); f.symbol >= 0 {
+		c.head = cHeader{}
+	}
+}
+
+// declaration takes one token outside of functions' bodies.
+func (c *cReader) declaration() {
+	top := c.top()
+	if top.kind == cInit {
+		c.init()
+		return
+	}
+	if top.kind == cRound || top.kind == cSquare {
+		c.group()
+		return
+	}
+	h := &c.head
+	if !h.started && !(c.t.kind == tokPunct && (c.t.op == ';' || c.t.op == '}')) {
+		h.started, h.first, h.column = true, c.t.line, c.atColumn()
+		h.doc = c.docBefore(c.t.line)
+	}
+	h.tokens++
+	if h.closed && h.pieceFirst == 0 {
+		h.pieceFirst = c.t.line
+	}
+	switch c.t.kind {
+	case tokIdent:
+		c.ident()
+	case tokPunct:
+		c.punct()
+	}
+}
+
+// init passes over initialisers and the like.
+func (c *cReader) init() {
+	if c.t.kind == tokIdent && c.mentioned != nil && !cKeyword(string(c.lx.text(c.t))) {
+		c.mention(c.lx.text(c.t))
+	}
+	if c.t.kind != tokPunct {
+		return
+	}
+	switch c.t.op {
+	case '{':
+		c.push(cFrame{kind: cInit, symbol: -1, group: -1})
+	case '}':
+		c.closeInit()
+	}
+}
+
+func (c *cReader) closeInit() {
+	if c.hidden > 0 {
+		c.hidden--
+		return
+	}
+	f := c.pop(c.t.line)
+	if c.top().kind != cInit {
+		c.head = f.head
+		if f.typedef || c.head.typeKind == Enum {
+			c.afterType(f)
+		}
+	}
+}
+
+// group passes over the parentheses and brackets of a header.
+func (c *cReader) group() {
+	if c.t.kind == tokIdent {
+		if c.mentioned != nil {
+			c.mention(c.lx.text(c.t))
+		}
+		return
+	}
+	if c.t.kind != tokPunct {
+		return
+	}
+	switch c.t.op {
+	case '(':
+		c.push(cFrame{kind: cRound, symbol: -1, group: -1})
+	case '[':
+		c.push(cFrame{kind: cSquare, symbol: -1, group: -1})
+	case '{':
+		c.push(cFrame{kind: cInit, symbol: -1, group: -1})
+	case ')', ']':
+		if c.hidden > 0 {
+			c.hidden--
+			return
+		}
+		f := c.pop(c.t.line)
+		if f.group >= 0 && f.kind == cRound {
+			c.head.closed, c.head.closedLine, c.head.between, c.head.pieceFirst = true, c.t.line, 0, 0
+		}
+	case '}', ';':
+		// Broken text: give up on the header.
+		if c.t.op == ';' && !c.forHeader() {
+			return
+		}
+		for k := c.top().kind; k == cRound || k == cSquare; k = c.top().kind {
+			c.pop(c.t.line)
+		}
+		c.hidden = 0
+		c.punct()
+	}
+}
+
+func (c *cReader) forHeader() bool { return false }
+
+func (c *cReader) ident() {
+	h := &c.head
+	w := string(c.lx.text(c.t))
+	if h.operator {
+		h.opName += " " + w
+		return
+	}
+	switch w {
+	case "operator":
+		h.operator, h.opName, h.opLine = true, "operator", c.t.line
+		return
+	case "template":
+		c.templateList()
+		h.tokens = 0
+		return
+	case "typedef":
+		h.typedef = true
+		return
+	case "static":
+		h.static = true
+		return
+	case "struct", "class", "union", "enum", "namespace":
+		if w == "class" && h.typeKind == Enum || h.closed && !h.oldStyle || h.bases || h.value {
+			if !(h.closed && c.macroLine()) {
+				return
+			}
+			c.restart()
+			h = &c.head
+		}
+		h.typeKind = map[string]Kind{"struct": Struct, "class": Class, "union": Struct, "enum": Enum, "namespace": Namespace}[w]
+		h.typeTokens, h.typeName = h.tokens, ""
+		return
+	case "public", "private", "protected", "signals":
+		if c.top().kind == cClass && !h.bases {
+			c.access(w)
+		}
+		return
+	case "friend":
+		h.friend = true
+		return
+	case "const", "noexcept", "override", "final", "volatile", "mutable", "try", "throw", "requires", "restrict", "__restrict":
+		return
+	}
+	if h.typeKind != "" && !h.bases && !h.closed && h.name == "" && !cSpecifier(w) {
+		if h.typeName == "" || c.prev.kind == tokIdent || c.prevIs(')') || c.prevIs(opScope) || c.prevIs(']') {
+			if c.prevIs(opScope) {
+				h.typeName += "::" + w
+			} else {
+				h.typeName = w
+			}
+			h.typeLine = c.t.line
+		}
+	}
+	if h.closed {
+		if cSpecifier(w) && !h.inits && c.macroLine() && !c.top().isOldStyle(h, c.d) {
+			c.restart()
+			h = &c.head
+		}
+		h.between++
+	}
+	if c.mentioned != nil && !cKeyword(w) {
+		c.mention(c.lx.text(c.t))
+	}
+	if c.prevIs(opScope) && h.lastIdent != "" {
+		if h.qualified != "" {
+			h.qualified += "::"
+		}
+		h.qualified += h.lastIdent
+		if len(h.qualified) > 200 {
+			h.qualified = h.qualified[:200]
+		}
+	} else {
+		h.qualified = ""
+	}
+	h.tilde = c.prevIs('~')
+	h.lastIdent, h.lastLine = w, c.t.line
+	if end := c.lx.pos; c.d.cpp && c.lx.at(end) == '<' && c.lx.at(end+1) != '<' && !cSpecifier(w) {
+		if past := c.lx.angles(end); past > 0 {
+			c.lx.jump(past)
+		}
+	}
+}
+
+func (f cFrame) isOldStyle(h *cHeader, d *dialect) bool { return d.cpp }
+
+// macroLine says that the candidate is a macro on a line of its own, so that
+// the declaration begins behind it.
+func (c *cReader) macroLine() bool {
+	h := &c.head
+	return h.closedLine < c.t.line && h.between == 0 && h.caps
+}
+
+// restart begins the header anew at the current token.
+func (c *cReader) restart() {
+	c.head = cHeader{started: true, first: c.t.line, column: c.atColumn(), doc: c.docBefore(c.t.line), tokens: 1}
+}
+
+// templateList passes over template <…>.
+func (c *cReader) templateList() {
+	i := c.lx.pos
+	for i < len(c.lx.src) && (c.lx.src[i] == ' ' || c.lx.src[i] == '\n' || c.lx.src[i] == '\r') {
+		i++
+	}
+	if c.lx.at(i) != '<' {
+		return
+	}
+	if past := c.lx.angles(i); past > 0 {
+		c.lx.jump(past)
+	}
+}
+
+// access takes "public:" and "public slots:".
+func (c *cReader) access(w string) {
+	i := c.lx.pos
+	for i < len(c.lx.src) && (identByte(c.lx.src[i]) || c.lx.src[i] == ' ') && i < c.lx.pos+40 {
+		i++
+	}
+	if c.lx.at(i) != ':' || c.lx.at(i+1) == ':' {
+		return
+	}
+	c.lx.jump(i + 1)
+	c.head = cHeader{}
+	c.frames[len(c.frames)-1].exported = w == "public" || w == "signals"
+}
+
+func (c *cReader) punct() {
+	h := &c.head
+	op := c.t.op
+	if h.operator && op != ';' && op != '{' && op != '}' && c.operatorPart(op) {
+		return
+	}
+	switch op {
+	case '(':
+		c.round()
+	case '[':
+		c.push(cFrame{kind: cSquare, symbol: -1, group: -1})
+	case '{':
+		c.brace()
+	case '}':
+		c.closeScope()
+	case ';':
+		c.semicolon()
+	case '=':
+		h.value = true
+	case ':':
+		switch {
+		case h.closed && !h.value:
+			h.inits = true
+		case h.typeKind != "":
+			h.bases = true
+		}
+	case opThin:
+		h.trailing = true
+	case '*', '&', opAnd:
+		if h.closed && op == '*' {
+			h.between++
+		}
+	case ',':
+		if h.closed && !h.inits {
+			h.between += 100 // int f(int), g(int): no body follows
+		}
+	}
+}
+
+// operatorPart gathers the name of an operator; false when the parentheses of
+// its parameters are reached.
+func (c *cReader) operatorPart(op byte) bool {
+	h := &c.head
+	if op == '(' {
+		if h.opName == "operator" && c.lx.at(c.lx.pos) == ')' {
+			h.opName = "operator()"
+			c.lx.jump(c.lx.pos + 1)
+			return true
+		}
+		h.operator = false
+		if h.name == "" || !h.closed {
+			h.name, h.nameLine, h.owner, h.caps = h.opName, h.opLine, c.owner(), false
+			h.closed = false
+			c.push(cFrame{kind: cRound, symbol: -1, group: 1})
+			return true
+		}
+		return false
+	}
+	if len(h.opName) < 60 {
+		h.opName += string(c.lx.text(c.t))
+	}
+	return true
+}
+
+// owner is the qualification of the name before the parenthesis.
+func (c *cReader) owner() string {
+	h := &c.head
+	if h.opName != "" && h.lastIdent != "" && h.operatorQualified(c) {
+		if h.qualified != "" {
+			return h.qualified + "::" + h.lastIdent
+		}
+		return h.lastIdent
+	}
+	return h.qualified
+}
+
+// operatorQualified says that "Type::" stands right before "operator".
+func (h *cHeader) operatorQualified(c *cReader) bool {
+	i := bytes.LastIndex(c.lx.src[max(0, c.t.start-120):c.t.start], []byte("operator"))
+	if i < 0 {
+		return false
+	}
+	before := bytes.TrimRight(c.lx.src[:max(0, c.t.start-120)+i], " \t")
+	return bytes.HasSuffix(before, []byte("::"))
+}
+
+// round opens a parenthesis of a header; the identifier before it may be the
+// name of a function.
+func (c *cReader) round() {
+	h := &c.head
+	f := cFrame{kind: cRound, symbol: -1, group: -1}
+	ident := c.prev.kind == tokIdent || c.prevIs('>') && c.d.cpp
+	if c.prev.kind == tokIdent && string(c.lx.text(c.prev)) != h.lastIdent {
+		ident = false
+	}
+	w := h.lastIdent
+	if ident && w != "" && !h.value && !h.inits && !h.trailing && !cNoFunction(w) && !cSpecifier(w) {
+		caps := w == strings.ToUpper(w) && len(w) > 1
+		if h.name == "" || (h.closed && (h.between > 1 || h.caps && !caps)) || (h.typeKind != "" && h.name == "") {
+			if h.name != "" && h.pieceFirst > h.closedLine {
+				h.first, h.column = h.pieceFirst, true
+			}
+			h.name, h.nameLine, h.owner, h.caps = w, h.lastLine, h.qualified, caps
+			if h.tilde {
+				h.name = "~" + w
+			}
+			h.closed, h.oldStyle = false, false
+			f.group = 1
+		}
+	}
+	c.push(f)
+}
+
+func (c *cReader) semicolon() {
+	h := &c.head
+	// K&R: "int f(a, b) int a; char *b; {".
+	if c.top().kind == cScope && !c.d.isCpp() && h.closed && (h.between >= 2 || h.oldStyle) && h.between < 100 && !h.value && h.typeKindBeforeName() {
+		h.oldStyle = true
+		h.between, h.pieceFirst = 0, 0
+		return
+	}
+	c.head = cHeader{}
+}
+
+func (d *dialect) isCpp() bool { return d.language == "cpp" || d.language == "c++" }
+
+// typeKindBeforeName is false where struct stands in the declaration itself
+// and no name followed.
+func (h *cHeader) typeKindBeforeName() bool { return h.name != "" }
+
+func (c *cReader) closeScope() {
+	if c.hidden > 0 {
+		c.hidden--
+		return
+	}
+	if len(c.frames) == 0 {
+		c.unbalanced = true
+		c.head = cHeader{}
+		return
+	}
+	f := c.pop(c.t.line)
+	c.head = cHeader{}
+	if f.kind == cClass {
+		c.afterType(f)
+	}
+}
+
+// afterType reads "} name;" for the name of a typedef.
+func (c *cReader) afterType(f cFrame) {
+	head := f.head
+	c.head = cHeader{started: true, first: head.first, column: head.column, typedef: head.typedef, value: true}
+	if !f.typedef {
+		return
+	}
+	i := c.lx.pos
+	for i < len(c.lx.src) && i < c.lx.pos+200 && (c.lx.src[i] == ' ' || c.lx.src[i] == '\n' || c.lx.src[i] == '\t' || c.lx.src[i] == '*' || c.lx.src[i] == '\r') {
+		i++
+	}
+	from := i
+	for i < len(c.lx.src) && identByte(c.lx.src[i]) {
+		i++
+	}
+	if i == from || i > from+200 {
+		return
+	}
+	kind := head.typeKind
+	c.add(Symbol{
+		Name: string(c.lx.src[from:i]), Kind: kind, First: head.first, Last: c.t.line, Doc: head.doc,
+		Exported: true, Container: c.top().name,
+	}, c.t.line)
+}
+
+// brace decides what a { opens.
+func (c *cReader) brace() {
+	h := c.head
+	top := c.top()
+	behind := c.prev
+	switch {
+	case h.inits && !c.bodyAfterInits(behind):
+		c.push(cFrame{kind: cInit, symbol: -1, group: -1})
+	case h.operator && !h.closed, h.value && !h.trailing:
+		c.push(cFrame{kind: cInit, symbol: -1, group: -1})
+	case h.name != "" && h.closed && !(h.typeKind != "" && h.typeName != "" && c.typeWins(h)):
+		if h.oldStyle && !c.prevIs(';') {
+			// What looked like K&R was a prototype with macros behind it.
+			h.name = ""
+			c.head.name = ""
+			c.brace()
+			return
+		}
+		c.function(h, top)
+	case behind.kind == tokString && h.typeKind == "": // extern "C" {
+		c.scope("", top, -1)
+	case h.typeKind == Namespace:
+		i := int32(-1)
+		if h.typeName != "" {
+			i = c.add(Symbol{Name: h.typeName, Kind: Namespace, First: h.first, Doc: h.doc, Exported: true, Container: top.name}, h.typeLine)
+		}
+		c.scope(h.typeName, top, i)
+	case h.typeKind != "":
+		c.typeBody(h, top)
+	case behind.kind == tokPunct && behind.op == ')' && h.name == "" && h.tokens > 1 && top.kind == cScope:
+		c.pointerFunction(h, top)
+	default:
+		c.push(cFrame{kind: cInit, symbol: -1, group: -1})
+	}
+}
+
+// bodyAfterInits tells the body of a constructor from an initialiser's braces.
+func (c *cReader) bodyAfterInits(behind tok) bool {
+	return behind.kind == tokPunct && (behind.op == ')' || behind.op == '}') || behind.kind == tokDirective ||
+		behind.kind == tokIdent && string(c.lx.text(behind)) == "try"
+}
+
+// typeWins tells "class MACRO(x) Name {" from "struct x f(int) {".
+func (c *cReader) typeWins(h cHeader) bool {
+	return h.bases || c.prev.kind == tokIdent && string(c.lx.text(c.prev)) == h.typeName && h.caps ||
+		c.prev.kind == tokIdent && string(c.lx.text(c.prev)) == "final" && h.caps
+}
+
+func (c *cReader) scope(name string, top cFrame, symbol int32) {
+	f := cFrame{kind: cScope, symbol: symbol, exported: true, name: joinScope(top.name, name), group: -1}
+	c.push(f)
+	c.head = cHeader{}
+}
+
+func joinScope(outer, inner string) string {
+	if outer == "" || inner == "" {
+		return outer + inner
+	}
+	return outer + "::" + inner
+}
+
+func (c *cReader) typeBody(h cHeader, top cFrame) {
+	f := cFrame{kind: cClass, symbol: -1, name: h.typeName, exported: h.typeKind == Struct, group: -1}
+	if h.typeName != "" {
+		f.symbol = c.add(Symbol{
+			Name: h.typeName, Kind: h.typeKind, First: h.first, Doc: h.doc, Container: top.name,
+			Exported: top.exported,
+		}, h.typeLine)
+	} else {
+		f.typedef = h.typedef
+	}
+	if h.typeKind == Enum {
+		f.kind = cInit
+	}
+	c.push(f)
+	if f.kind == cClass {
+		c.head = cHeader{}
+	}
+}
+
+func (c *cReader) function(h cHeader, top cFrame) {
+	s := Symbol{Name: h.name, Kind: Function, First: h.first, Doc: h.doc, Container: h.owner}
+	if h.owner != "" {
+		s.Kind = Method
+	}
+	if top.kind == cClass && !h.friend {
+		s.Kind, s.Container = Method, top.name
+	}
+	s.Exported = top.exported && (!h.static || top.kind == cClass)
+	i := c.add(s, h.nameLine)
+	c.push(cFrame{kind: cBody, symbol: i, column: h.column})
+	if c.hidden == 0 {
+		c.enter(i)
+	}
+}
+
+// pointerFunction is "int (*f(int a))(int) {": the name stands inside the
+// first parenthesis.
+func (c *cReader) pointerFunction(h cHeader, top cFrame) {
+	c.push(cFrame{kind: cInit, symbol: -1, group: -1})
+}
+
+// cNoFunction are words before a parenthesis that name no function.
+func cNoFunction(w string) bool {
+	switch w {
+	case "__attribute__", "__attribute", "__declspec", "alignas", "_Alignas", "decltype", "__typeof__", "typeof", "asm",
+		"__asm__", "__asm", "noexcept", "throw", "requires", "explicit", "if", "while", "for", "switch", "return", "sizeof",
+		"static_assert", "_Static_assert", "catch", "defined", "__extension__", "constexpr", "consteval":
+		return true
+	}
+	return false
+}
+
+// cSpecifier are words that start a declaration, or are types.
+func cSpecifier(w string) bool {
+	switch w {
+	case "static", "extern", "inline", "__inline", "__inline__", "register", "auto", "void", "char", "short", "int", "long",
+		"float", "double", "signed", "unsigned", "_Bool", "bool", "struct", "union", "enum", "class", "typedef", "constexpr",
+		"consteval", "virtual", "explicit", "template", "using", "namespace", "friend", "_Noreturn", "thread_local", "size_t",
+		"export", "typename":
+		return true
+	}
+	return false
+}
+
+func cKeyword(w string) bool {
+	switch w {
+	case "return", "else", "do", "switch", "break", "continue", "goto", "sizeof", "default", "new", "delete", "this",
+		"const", "true", "false", "nullptr", "NULL", "if", "for", "while", "case":
+		return true
+	}
+	return cSpecifier(w)
+}
