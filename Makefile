@@ -11,6 +11,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X main.version=$(VERSION)
 MAX_UNITS ?= 40
 FUZZTIME ?= 10s
+# static: no loaded libraries, for systems without glibc; see docs/decisions/0020-purego.md
+TAGS ?=
 BENCHTIME ?= 1s
 
 .PHONY: help
@@ -18,14 +20,14 @@ help: ## say what the targets are
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 .PHONY: build
-build: ## bin/monitor, one static-as-it-gets binary without cgo
+build: ## bin/monitor, one binary without cgo (TAGS=static: without glibc, too)
 	@scripts/prerequisites.sh go git
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/monitor ./cmd/monitor
+	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/monitor ./cmd/monitor
 
 .PHONY: run
 run: ## build, set up engine and model, analyse this repository, say where the report is
 	@scripts/prerequisites.sh go git python
-	@CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/monitor ./cmd/monitor
+	@CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/monitor ./cmd/monitor
 	bin/monitor setup --yes
 	bin/monitor analyze . --max-units $(MAX_UNITS)
 

@@ -13,3 +13,9 @@ for os in linux darwin windows; do
 		CGO_ENABLED=0 GOOS=$os GOARCH=$arch go vet ./...
 	done
 done
+echo "== linux/amd64, static (docs/decisions/0020-purego.md)"
+CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -tags static -o "$out/" ./cmd/monitor
+if ! go version -m "$out/monitor" >/dev/null || grep -q ld-linux "$out/monitor"; then
+	echo "the static build names glibc's loader" >&2
+	exit 1
+fi
