@@ -530,7 +530,7 @@ func (c *cReader) punct() {
 			h.between++
 		}
 	case ',':
-		if h.closed && !h.inits {
+		if h.closed && !h.inits && h.between == 0 {
 			h.between += 100 // int f(int), g(int): no body follows
 		}
 	}

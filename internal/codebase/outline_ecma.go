@@ -321,7 +321,11 @@ func (r *jsReader) endsLine(top *jsFrame) bool {
 		return false
 	}
 	switch w := r.prevWord(); w {
-	case "export", "default", "async", "static", "const", "let", "var", "public", "private", "protected", "readonly",
+	case "const":
+		if top.declaring && top.state == jsHead { // otherwise "as const"
+			return false
+		}
+	case "export", "default", "async", "static", "let", "var", "public", "private", "protected", "readonly",
 		"abstract", "declare", "override", "function", "class", "extends", "new", "typeof", "case", "interface", "type",
 		"enum", "namespace", "implements", "in", "of", "instanceof", "as", "delete", "void", "await", "else", "import", "get", "set":
 		if top.kind != jsClass || w != "get" && w != "set" && w != "type" && w != "of" && w != "in" && w != "as" {
@@ -471,14 +475,10 @@ func (r *jsReader) keyword(top *jsFrame, w string, fresh bool) bool {
 		} else if fresh {
 			n = r.val
 		}
-		if fresh && start {
+		if fresh && start && r.anonymous() { // export default function (
 			n.name, n.line = r.val.name, r.t.line
 		}
 		top.pending = jsPending{stage: 1, name: n, decl: decl}
-		if fresh && start {
-			top.pending.name.name = ""
-			r.val.exported = true
-		}
 		return true
 	case "class", "interface", "enum", "namespace", "module":
 		return r.typeWord(top, w, start, fresh)
@@ -570,6 +570,15 @@ func (r *jsReader) identFollows() bool {
 	}
 	c := r.lx.at(i)
 	return i > r.lx.pos && (identByte(c) || c == '"' || c == '\'')
+}
+
+// anonymous says that the function keyword is followed by no name.
+func (r *jsReader) anonymous() bool {
+	i := r.lx.pos
+	for c := r.lx.at(i); c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '*'; c = r.lx.at(i) {
+		i++
+	}
+	return r.lx.at(i) == '(' || r.lx.at(i) == '<'
 }
 
 func (r *jsReader) nameFollows() bool {

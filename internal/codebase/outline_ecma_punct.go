@@ -458,6 +458,8 @@ func (r *jsReader) colon(top *jsFrame) {
 		top.ternary--
 	case top.pending.stage == 2:
 		top.result = true
+	case r.roundAt == r.idx-1 && r.d.typed && r.round.cand.name != "":
+		top.arrowType, top.cand = true, r.round.cand
 	case top.kind == jsClass:
 		if top.state == jsHead {
 			top.state = jsType
@@ -465,8 +467,6 @@ func (r *jsReader) colon(top *jsFrame) {
 	case top.kind == jsObject && top.state == jsHead:
 		r.val, r.valAt = r.memberName(top), r.idx
 		top.state = jsValue
-	case r.roundAt == r.idx-1 && r.d.typed && r.round.cand.name != "":
-		top.arrowType, top.cand = true, r.round.cand
 	case top.declaring && top.state == jsHead:
 		top.state = jsType
 	case top.kind == jsRound && r.d.typed:

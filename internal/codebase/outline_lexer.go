@@ -57,6 +57,7 @@ const (
 	opAssign                // an operator that ends with = but is not plain: == += <= …
 	opStep                  // ++ --
 	opEllipsis              // ...
+	opShift                 // << of JavaScript
 )
 
 type tok struct {
@@ -499,6 +500,8 @@ func (l *lexer) punct(t *tok) {
 		two(opAnd)
 	case c == '|' && n == '|':
 		two(opOr)
+	case c == '<' && n == '<' && l.d.js:
+		two(opShift)
 	case c == '?' && n == '?' && l.d.js:
 		two(opCoalesce)
 	case c == '?' && n == '.' && l.d.js && (l.at(l.pos+1) < '0' || l.at(l.pos+1) > '9'):
@@ -513,7 +516,7 @@ func (l *lexer) punct(t *tok) {
 	}
 	if l.at(l.pos) == '=' && l.at(l.pos+1) != '>' {
 		switch t.op {
-		case '=', '!', '+', '-', '*', '/', '%', '&', '|', '^', '<', opAnd, opOr, opCoalesce:
+		case '=', '!', '+', '-', '*', '/', '%', '&', '|', '^', '<', opAnd, opOr, opCoalesce, opShift:
 			for l.at(l.pos) == '=' && l.pos-t.start < 3 {
 				l.pos++
 			}

@@ -527,6 +527,7 @@ func (r *rustReader) impl() {
 	if r.is('<') {
 		if end := r.lx.angles(r.t.start); end > 0 {
 			r.lx.jump(end)
+			r.t.op = '>'
 			r.advance()
 		}
 	}
@@ -546,6 +547,7 @@ func (r *rustReader) impl() {
 		case r.is('<'):
 			if end := r.lx.angles(r.t.start); end > 0 && depth == 0 {
 				r.lx.jump(end)
+				r.t.op = '>'
 			}
 		case r.is('(') || r.is('['):
 			depth++
