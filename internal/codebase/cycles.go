@@ -9,7 +9,8 @@ import (
 // Comput. 1972; written without recursion) is told as a shortest cycle
 // through its smallest package, then one through the smallest that is not yet
 // told, and so on: each list is a real path whose last package imports its
-// first. packages are sorted by path.
+// first. packages are sorted by path. Rust's are left out: its modules refer to
+// each other freely within a crate, and between crates cargo allows no cycle.
 func cycles(packages []Package) [][]string {
 	index := make(map[string]int, len(packages))
 	for i, p := range packages {
@@ -17,6 +18,9 @@ func cycles(packages []Package) [][]string {
 	}
 	next := make([][]int, len(packages))
 	for i, p := range packages {
+		if p.Language == "rust" {
+			continue
+		}
 		for _, im := range p.Imports {
 			if j, ok := index[im]; ok && j != i {
 				next[i] = append(next[i], j)

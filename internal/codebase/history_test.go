@@ -163,6 +163,13 @@ func TestRepositoriesOfEveryShape(t *testing.T) {
 			t.Errorf("the submodule: %+v, %q", lib.History, lib.Notes)
 		}
 	})
+}
+
+func TestStorageOfEveryShape(t *testing.T) {
+	userHome(t, "")
+	origin := writeTree(t, map[string]string{"a.txt": "1\n"})
+	realGit(t, origin, "init", "-q", "-b", "main")
+	commitAs(t, origin, "Ada", 1)
 	t.Run("sha256", func(t *testing.T) {
 		root := writeTree(t, map[string]string{"a.txt": "x\n"})
 		realGit(t, root, "init", "-q", "-b", "main", "--object-format=sha256")

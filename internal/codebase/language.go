@@ -125,6 +125,13 @@ func languageOfExt(ext string) string {
 		return "objective-c"
 	case ".s", ".asm":
 		return "assembly"
+	}
+	return otherOfExt(ext)
+}
+
+// otherOfExt knows scripts, queries, markup and data.
+func otherOfExt(ext string) string {
+	switch ext {
 	case ".sh", ".bash", ".zsh", ".ksh":
 		return "shell"
 	case ".fish":

@@ -136,7 +136,9 @@ func (r *resolver) goPackage(from, importPath string) (string, bool) {
 			consider(prefix, dir)
 		}
 	}
-	for _, m := range r.modules {
+	// Of two modules of one name the one nearer to the root is meant: the
+	// other is a copy, an example or test data.
+	for _, m := range slices.Backward(r.modules) {
 		consider(m.path, m.dir)
 	}
 	return best, bestLength >= 0

@@ -382,6 +382,7 @@ func linkTests(files []File, outlines []outlinedFile, imported [][]string) {
 		}
 		for s := range f.Symbols {
 			symbol := &f.Symbols[s]
+			bare := -1 // the file whose mention outside any test was added last
 			for _, m := range mentions[symbol.Name] {
 				test := &files[m.file]
 				if family(test.Language) != family(f.Language) || (!near[m.file][f.Package] && !samePackageName(f, outlines[i].Out, outlines[m.file].Out)) {
@@ -390,6 +391,11 @@ func linkTests(files []File, outlines []outlinedFile, imported [][]string) {
 				ref := test.Path
 				if m.symbol >= 0 && int(m.symbol) < len(test.Symbols) {
 					ref += ":" + symbolName(test.Symbols[m.symbol])
+					if n := len(symbol.Tests); bare == int(m.file) && symbol.Tests[n-1] == test.Path {
+						symbol.Tests = symbol.Tests[:n-1] // its import says nothing more
+					}
+				} else {
+					bare = int(m.file)
 				}
 				symbol.Tests = append(symbol.Tests, ref)
 				if len(symbol.Tests) == 10 {
