@@ -30,7 +30,8 @@ for need in "$@"; do
 			missing "Go $want or newer (found: ${have:-none}); if the package is older, take the archive from go.dev/dl" golang go
 		fi ;;
 	cc) # what the race detector is linked with
-		command -v "$(go env CC)" >/dev/null || missing "a C compiler ($(go env CC)), which go test -race needs" gcc gcc ;;
+		cc=$(go env CC 2>/dev/null || true)
+		command -v "${cc:-cc}" >/dev/null || missing "a C compiler (${cc:-cc}), which go test -race needs" gcc gcc ;;
 	git)
 		command -v git >/dev/null || missing "git" git git ;;
 	python)
