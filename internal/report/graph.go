@@ -13,7 +13,7 @@ const (
 	nodeHeight  = 36.0
 	nodeGap     = 12.0
 	waypointGap = 7.0
-	columnGap   = 74.0
+	columnGap   = 66.0
 	graphMargin = 14.0
 	labelChars  = 24
 )

@@ -37,6 +37,7 @@ func HTML(w io.Writer, r *Report) error {
 	t, err := template.New("report").Funcs(template.FuncMap{
 		"px": px, "n": count[int], "text": visible, "line": oneLine, "add": func(a, b float64) float64 { return a + b },
 		"mid": func(a, b float64) float64 { return (a + b) / 2 }, "lang": languageName,
+		"short": func(s string) string { return string([]rune(oneLine(s))[:min(12, len([]rune(oneLine(s))))]) },
 	}).Parse(string(page))
 	if err != nil {
 		return fmt.Errorf("write the report as HTML: %w", err)

@@ -79,7 +79,7 @@ func hotspotMap(r *Report, langs map[string]int) scatter {
 	for i, f := range files {
 		s.Points = append(s.Points, scatterPoint{
 			X: x.at(float64(f.Commits)), Y: y.at(float64(f.Complexity)),
-			R:    4 + 16*math.Sqrt(float64(max(f.Lines, 0))/float64(maxL)),
+			R:    3.5 + 13.5*math.Sqrt(float64(max(f.Lines, 0))/float64(maxL)),
 			Lang: langs[f.Language], Hot: i < scatterLabels,
 			Tip: fmt.Sprintf("%s\n%s, complexity %s\n%s", oneLine(f.Path), plural(f.Commits, "commit", "commits"),
 				count(f.Complexity), plural(f.Lines, "line", "lines")),

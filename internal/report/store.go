@@ -79,6 +79,8 @@ func complete(r *Report) *Report {
 	}
 	c.Findings = append([]Finding{}, c.Findings...)
 	for i := range c.Findings {
+		// JSON would make one rule of two that differ in broken bytes.
+		c.Findings[i].Rule = strings.ToValidUTF8(c.Findings[i].Rule, "\ufffd")
 		c.Findings[i].Score = finite(c.Findings[i].Score)
 	}
 	c.Parked = notNil(c.Parked)

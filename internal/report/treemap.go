@@ -94,7 +94,7 @@ func sizeMap(r *Report, langs map[string]int) treemap {
 			Tip: fmt.Sprintf("%s\n%s in %s", name, plural(g.lines, "line", "lines"), plural(len(g.files), "file", "files"))}
 		inner := box{b.x0 + 1.5, b.y0 + 1.5, b.x1 - 1.5, b.y1 - 1.5}
 		if area.H > 3*treemapHead && area.W > 54 {
-			area.Label = shortenPath(name, int((area.W-8)/6.6))
+			area.Label = shortenPath(name, int((area.W-8)/7.3))
 			inner.y0 += treemapHead
 		}
 		t.Areas = append(t.Areas, area)
@@ -130,7 +130,7 @@ func (t *treemap) fill(files []File, in box, most int, langs map[string]int) {
 			tile.Lang = langs[f.Language]
 			tile.Tip = fmt.Sprintf("%s\n%s, %s", oneLine(f.Path), plural(f.Lines, "line", "lines"), languageName(f.Language))
 			if tile.W > 46 && tile.H > 17 {
-				tile.Label = shorten(path.Base(oneLine(f.Path)), int((tile.W-6)/6.2))
+				tile.Label = shorten(path.Base(oneLine(f.Path)), int((tile.W-6)/6.7))
 			}
 		} else {
 			tile.Tip = fmt.Sprintf("%s\n%s", plural(len(files)-len(shown), "smaller file", "smaller files"), plural(rest, "line", "lines"))

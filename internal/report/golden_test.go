@@ -1,0 +1,97 @@
+package report_test
+
+import (
+	"bytes"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"monitor/internal/report"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// faces are the forms of a report that are files of text.
+func faces() map[string]func(io.Writer, *report.Report) error {
+	return map[string]func(io.Writer, *report.Report) error{
+		"md": report.Markdown, "sarif": report.SARIF, "jsonl": report.JSONLines,
+		"html": report.HTML, "json": report.WriteJSON, "baseline": report.WriteBaseline,
+	}
+}
+
+func render(t testing.TB, face string, r *report.Report) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := faces()[face](&b, r); err != nil {
+		t.Fatalf("%s: %v", face, err)
+	}
+	return b.Bytes()
+}
+
+// small is a report that a person can check by eye in each of its forms.
+func small() *report.Report {
+	r := &report.Report{
+		Version: report.Version, Job: "j1", Name: "shop", Root: "/src/shop", Head: "0123456789abcdef",
+		Created: time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC), Tool: "monitor 0.1.0",
+		Model:     &report.Model{Name: "tiny", File: "tiny.gguf", SHA256: "aa", Engine: "b1", Workers: 2, Trial: true, Better: "monitor models pull good"},
+		Counts:    report.Counts{Units: 3, Done: 2, Parked: 1, ModelCalls: 4, PromptTokens: 1200, OutputTokens: 90, WallSeconds: 4.5, DroppedQuotes: 1},
+		Languages: []report.Language{{Name: "go", Files: 2, Lines: 140, Bytes: 4000}},
+		Files: []report.File{
+			{Path: "cart/cart.go", Language: "go", Package: "cart", Lines: 100, Functions: 4, Complexity: 20, MaxComplexity: 9, Commits: 12, Authors: []string{"Ada"}, Purpose: "Keeps the cart."},
+			{Path: "main.go", Language: "go", Package: ".", Lines: 40, Functions: 1, Complexity: 3, MaxComplexity: 3, Commits: 2, FanOut: 1},
+		},
+		Packages: []report.Package{
+			{Path: ".", Name: "main", Language: "go", Files: 1, Lines: 40, Imports: []string{"cart"}, Commits: 2},
+			{Path: "cart", Name: "cart", Language: "go", Files: 1, Lines: 100, FanIn: 1, Commits: 12, Summary: "The cart."},
+		},
+		Coupled:  []report.Coupled{{A: "cart/cart.go", B: "main.go", Together: 2, Degree: 1}},
+		Overview: "main calls cart.\n\n# Not a heading",
+		Findings: []report.Finding{
+			{Fingerprint: "f0", Rule: "hotspot", Rank: report.High, Title: "cart.go is hot", Why: "12 commits | complexity 20", Path: "cart/cart.go", Score: .5},
+			{Fingerprint: "f1", Rule: "unreached-function", Rank: report.Low, Title: "Nothing reaches old_price", Path: "cart/cart.go", Line: 80, EndLine: 84, Symbol: "old_price", Silenced: true},
+			{Fingerprint: "f2", Rule: "model-risk", Rank: report.Medium, Title: "Prices are floats <b>", Why: "See [this](javascript:alert(1)) @ada.", Check: "Add 0.1 and 0.2.",
+				Path: "cart/a b#c.go", Line: 7, EndLine: 8, Quote: "price := 0.1 // ```\nsum += price", Model: "tiny"},
+		},
+		Parked:   []report.Parked{{Unit: "file:main.go", Reason: "no answer"}},
+		SetAside: map[string]int{"binary": 2},
+		Notes:    []string{"History was cut."},
+	}
+	r.Counts.Silenced = 1
+	return r
+}
+
+func TestGolden(t *testing.T) {
+	for _, face := range []string{"md", "sarif", "jsonl", "json", "baseline"} {
+		name := filepath.Join("testdata", "small."+face)
+		got := render(t, face, small())
+		if *update {
+			if err := os.WriteFile(name, got, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s differs from %s (go test ./internal/report -run Golden -update, then read the diff):\n%s", face, name, got)
+		}
+	}
+}
+
+func TestSameReportSameBytes(t *testing.T) {
+	for face := range faces() {
+		a, b := render(t, face, sample()), render(t, face, sample())
+		if !bytes.Equal(a, b) {
+			t.Errorf("%s: two runs differ", face)
+		}
+		r := sample()
+		r.Findings[0].Title += "!"
+		if bytes.Equal(a, render(t, face, r)) {
+			t.Errorf("%s: a different report has the same bytes", face)
+		}
+	}
+}
