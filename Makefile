@@ -22,12 +22,12 @@ help: ## say what the targets are
 .PHONY: build
 build: ## bin/monitor, one binary without cgo (TAGS=static: without glibc, too)
 	@scripts/prerequisites.sh go git
-	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/monitor ./cmd/monitor
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/monitor ./cmd/monitor
 
 .PHONY: run
 run: ## build, set up engine and model, analyse this repository, say where the report is
 	@scripts/prerequisites.sh go git python
-	@CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/monitor ./cmd/monitor
+	@CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/monitor ./cmd/monitor
 	bin/monitor setup --yes
 	bin/monitor analyze . --max-units $(MAX_UNITS)
 

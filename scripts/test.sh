@@ -38,14 +38,15 @@ else
 fi
 rm -f "$vuln"
 
-step "go test -race"
-# -p 2: on two cores more test binaries at once only make each other late; each
-# package still runs its own parallel tests.
 failed=0
-go test -race -p 2 -timeout 20m ./... || failed=1
 # The race detector needs cgo, so the calls into a driver were not the ones that ship.
 step "go test without cgo"
 CGO_ENABLED=0 go test ./internal/gpu || failed=1
+
+step "go test -race"
+# -p 2: on two cores more test binaries at once only make each other late; each
+# package still runs its own parallel tests.
+go test -race -p 2 -timeout 20m ./... || failed=1
 
 step "end"
 if [ -s "$MONITOR_TEST_MISSING" ]; then
