@@ -23,6 +23,8 @@ type cReader struct {
 	// firstColumn takes a } in the first column for the end of the function
 	// that began there; unbalanced asks for that.
 	firstColumn, unbalanced bool
+	// assumed are macros taken to be defined or not, by the first condition.
+	assumed map[string]bool
 }
 
 type cKind uint8
@@ -72,6 +74,7 @@ type cHeader struct {
 	trailing   bool // behind the -> of a result
 	name       string
 	nameLine   int
+	nameTokens int    // how many tokens up to the name
 	owner      string // of a qualified name
 	closed     bool   // the candidate's parentheses are closed
 	closedLine int
@@ -90,6 +93,7 @@ type cHeader struct {
 }
 
 func (c *cReader) run() {
+	c.assumed = map[string]bool{}
 	c.advance()
 	for c.t.kind != tokEOF {
 		switch {
@@ -168,6 +172,7 @@ func (c *cReader) directive() {
 		}
 	case "if", "ifdef", "ifndef":
 		never := string(text[:n]) == "if" && (string(rest) == "0" || bytes.HasPrefix(rest, []byte("0 ")) || string(rest) == "false")
+		never = c.contradicts(string(text[:n]), string(rest)) || never
 		if len(c.conds) >= maxOpen {
 			return
 		}
@@ -198,6 +203,40 @@ func (c *cReader) directive() {
 			c.conds = c.conds[:i-1]
 		}
 	}
+}
+
+// contradicts says that a condition inside a declaration cannot hold together
+// with an earlier one whose first branch was read: "#ifndef X" after "#ifdef X".
+func (c *cReader) contradicts(directive, rest string) bool {
+	rest, _, _ = strings.Cut(rest, "/*")
+	rest = strings.TrimSpace(rest)
+	holds := directive != "ifndef"
+	if directive == "if" {
+		if not, ok := strings.CutPrefix(rest, "!"); ok {
+			rest, holds = strings.TrimSpace(not), false
+		}
+		name, ok := strings.CutPrefix(rest, "defined")
+		if !ok {
+			return false
+		}
+		rest = strings.TrimSpace(name)
+		if inner, ok := strings.CutPrefix(rest, "("); ok {
+			if rest, ok = strings.CutSuffix(inner, ")"); !ok {
+				return false
+			}
+			rest = strings.TrimSpace(rest)
+		}
+	}
+	for i := range len(rest) {
+		if !identByte(rest[i]) {
+			return false
+		}
+	}
+	before, known := c.assumed[rest]
+	if !known && c.skipping == 0 && len(c.assumed) < maxOpen {
+		c.assumed[rest] = holds
+	}
+	return known && before != holds && !c.idle()
 }
 
 // idle says that the reader stands between declarations.
@@ -241,12 +280,59 @@ func (c *cReader) body() {
 		switch string(c.lx.text(c.t)) {
 		case "if", "for", "while", "case", "catch":
 			c.decide()
+		case "struct", "class", "union":
+			if c.d.cpp {
+				c.localType()
+			}
 		default:
 			if c.mentioned != nil && !cKeyword(string(c.lx.text(c.t))) {
 				c.mention(c.lx.text(c.t))
 			}
 		}
 	}
+}
+
+// localType opens a class inside a function, whose methods count.
+func (c *cReader) localType() {
+	if !c.prevIs(';') && !c.prevIs('{') && !c.prevIs('}') && !c.prevIs(')') {
+		return
+	}
+	first := c.t
+	i, from, to := c.lx.pos, 0, 0
+	for ; i < len(c.lx.src) && i < c.lx.pos+300; i++ {
+		b := c.lx.src[i]
+		if identByte(b) && to == 0 {
+			if from == 0 {
+				from = i
+			}
+			continue
+		}
+		if from > 0 && to == 0 {
+			to = i
+		}
+		if b == '{' {
+			break
+		}
+		if b == ';' || b == '=' || b == '(' || b == ')' || b == '*' || b == '&' && !bytes.Contains(c.lx.src[c.lx.pos:i], []byte(":")) {
+			return
+		}
+	}
+	c.lx.steps += i - c.lx.pos
+	if c.lx.at(i) != '{' || len(c.frames) >= maxOpen {
+		return
+	}
+	f := cFrame{kind: cClass, symbol: -1, exported: false, group: -1}
+	if to > from {
+		f.name = string(c.lx.src[from:to])
+		kind := Class
+		if string(c.lx.text(first)) != "class" {
+			kind = Struct
+		}
+		f.symbol = c.add(Symbol{Name: f.name, Kind: kind, First: first.line, Doc: c.docBefore(first.line)}, first.line)
+	}
+	c.lx.jump(i + 1)
+	c.push(f)
+	c.head = cHeader{}
 }
 
 func (c *cReader) atColumn() bool {
@@ -259,7 +345,7 @@ func (c *cReader) closeBody() {
 		return
 	}
 	if c.firstColumn && c.atColumn() {
-		for i := len(c.frames) - 1; i > 0 && c.frames[i].kind == cBody; i-- {
+		for i := len(c.frames) - 1; i >= 0 && c.frames[i].kind == cBody; i-- {
 			if c.frames[i].column {
 				for len(c.frames) > i+1 {
 					c.pop(c.t.line)
@@ -379,6 +465,9 @@ func (c *cReader) ident() {
 		h.opName += " " + w
 		return
 	}
+	if !c.d.cpp && cppWord(w) {
+		w += "_" // an ordinary name in C
+	}
 	switch w {
 	case "operator":
 		h.operator, h.opName, h.opLine = true, "operator", c.t.line
@@ -426,7 +515,7 @@ func (c *cReader) ident() {
 		}
 	}
 	if h.closed {
-		if cSpecifier(w) && !h.inits && c.macroLine() && !c.top().isOldStyle(h, c.d) {
+		if cSpecifier(w) && !h.inits && c.macroLine() {
 			c.restart()
 			h = &c.head
 		}
@@ -455,13 +544,11 @@ func (c *cReader) ident() {
 	}
 }
 
-func (f cFrame) isOldStyle(h *cHeader, d *dialect) bool { return d.cpp }
-
 // macroLine says that the candidate is a macro on a line of its own, so that
 // the declaration begins behind it.
 func (c *cReader) macroLine() bool {
 	h := &c.head
-	return h.closedLine < c.t.line && h.between == 0 && h.caps
+	return h.closedLine < c.t.line && h.between == 0 && h.caps && h.nameTokens == 1
 }
 
 // restart begins the header anew at the current token.
@@ -589,25 +676,33 @@ func (c *cReader) round() {
 	h := &c.head
 	f := cFrame{kind: cRound, symbol: -1, group: -1}
 	ident := c.prev.kind == tokIdent || c.prevIs('>') && c.d.cpp
-	if c.prev.kind == tokIdent && string(c.lx.text(c.prev)) != h.lastIdent {
+	w := h.lastIdent
+	if c.prev.kind == tokIdent && string(c.lx.text(c.prev)) != w && string(c.lx.text(c.prev))+"_" != w {
 		ident = false
 	}
-	w := h.lastIdent
 	if ident && w != "" && !h.value && !h.inits && !h.trailing && !cNoFunction(w) && !cSpecifier(w) {
 		caps := w == strings.ToUpper(w) && len(w) > 1
 		if h.name == "" || (h.closed && (h.between > 1 || h.caps && !caps)) || (h.typeKind != "" && h.name == "") {
 			if h.name != "" && h.pieceFirst > h.closedLine {
 				h.first, h.column = h.pieceFirst, true
 			}
-			h.name, h.nameLine, h.owner, h.caps = w, h.lastLine, h.qualified, caps
+			h.name, h.nameLine, h.owner, h.caps = c.spelt(w), h.lastLine, h.qualified, caps
 			if h.tilde {
 				h.name = "~" + w
 			}
-			h.closed, h.oldStyle = false, false
+			h.closed, h.oldStyle, h.nameTokens = false, false, h.tokens-1
 			f.group = 1
 		}
 	}
 	c.push(f)
+}
+
+// spelt undoes what ident did to words that only C++ reserves.
+func (c *cReader) spelt(w string) string {
+	if bare := strings.TrimSuffix(w, "_"); !c.d.cpp && bare != w && cppWord(bare) {
+		return bare
+	}
+	return w
 }
 
 func (c *cReader) semicolon() {
@@ -789,6 +884,16 @@ func cSpecifier(w string) bool {
 		"float", "double", "signed", "unsigned", "_Bool", "bool", "struct", "union", "enum", "class", "typedef", "constexpr",
 		"consteval", "virtual", "explicit", "template", "using", "namespace", "friend", "_Noreturn", "thread_local", "size_t",
 		"export", "typename":
+		return true
+	}
+	return false
+}
+
+// cppWord are words that only C++ reserves.
+func cppWord(w string) bool {
+	switch w {
+	case "operator", "template", "class", "namespace", "public", "private", "protected", "signals", "friend",
+		"noexcept", "override", "final", "mutable", "try", "throw", "requires":
 		return true
 	}
 	return false

@@ -315,6 +315,9 @@ func (r *jsReader) closeBrace() {
 	case f.kind == jsHole:
 	case f.operand:
 		r.lx.operand = true
+		if f.kind == jsBody && f.symbol >= 0 && r.lx.at(r.lx.pos) == '(' {
+			r.out.Symbols[f.symbol].Kind = "" // called on the spot: the name is its result's
+		}
 	default:
 		if r.statements(top.kind) || top.kind == jsObject {
 			tail := top.tail
@@ -346,7 +349,7 @@ func (r *jsReader) less(top *jsFrame, operand bool) {
 	if end < 0 {
 		return
 	}
-	if operand && !header && !top.types && top.state != jsType {
+	if operand && !header && !top.types && top.state != jsType && !top.arrowType && !top.result {
 		switch c := r.lx.at(end); {
 		case c == '(' || c == '`' || c == ',' || c == ')' || c == ';' || c == '.' || c == '[' || c == ']' || c == '}' || c == '\n':
 		default:
@@ -384,7 +387,7 @@ func (r *jsReader) genericArrow() bool {
 		return false
 	}
 	skip()
-	return r.lx.at(i) == ',' || bytes.HasPrefix(r.lx.src[i:], []byte("extends ")) && r.lx.at(i+8) != '='
+	return r.lx.at(i) == ',' || r.lx.at(i) == '=' || bytes.HasPrefix(r.lx.src[i:], []byte("extends ")) && r.lx.at(i+8) != '='
 }
 
 func (r *jsReader) comma(top *jsFrame) {
@@ -416,7 +419,7 @@ func (r *jsReader) assign(top *jsFrame) {
 	switch {
 	case top.kind == jsClass && (top.state == jsHead || top.state == jsType) && top.pending.stage == 0:
 		r.val, r.valAt = r.memberName(top), r.idx
-	case top.kind == jsObject && top.state == jsHead, top.params, top.wait.kind != "":
+	case top.kind == jsObject, top.params, top.wait.kind != "":
 		top.state = jsValue
 		return
 	case top.declaring && (top.state == jsHead || top.state == jsType):
@@ -458,7 +461,10 @@ func (r *jsReader) colon(top *jsFrame) {
 		top.ternary--
 	case top.pending.stage == 2:
 		top.result = true
-	case r.roundAt == r.idx-1 && r.d.typed && r.round.cand.name != "":
+	case top.label:
+		top.label, top.state = false, jsStart
+		top.member = jsName{}
+	case r.roundAt == r.idx-1 && r.d.typed && !r.round.control: // the result type of an arrow
 		top.arrowType, top.cand = true, r.round.cand
 	case top.kind == jsClass:
 		if top.state == jsHead {
@@ -471,9 +477,6 @@ func (r *jsReader) colon(top *jsFrame) {
 		top.state = jsType
 	case top.kind == jsRound && r.d.typed:
 		top.state = jsType
-	case top.label:
-		top.label, top.state = false, jsStart
-		top.member = jsName{}
 	case r.statements(top.kind) && r.prev.kind == tokIdent && top.state == jsValue && !top.declaring:
 		top.state = jsStart // a label
 		top.member = jsName{}

@@ -2,6 +2,7 @@ package codebase
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -132,6 +133,7 @@ func (o *outliner) finish() *fileOutline {
 	for i := range order {
 		order[i] = int32(i)
 	}
+	order = slices.DeleteFunc(order, func(i int32) bool { return o.out.Symbols[i].Kind == "" }) // taken back
 	slices.SortStableFunc(order, func(a, b int32) int { return o.out.Symbols[a].First - o.out.Symbols[b].First })
 	symbols, lines := make([]Symbol, len(order)), make([]int, len(order))
 	place := make(map[int32]int32, len(order))
@@ -139,14 +141,21 @@ func (o *outliner) finish() *fileOutline {
 		symbols[to], lines[to] = o.out.Symbols[from], o.nameLines[from]
 		place[from] = int32(to)
 	}
-	if len(symbols) > 0 {
-		o.out.Symbols, o.nameLines = symbols, lines
+	o.out.Symbols, o.nameLines = slices.Clip(symbols), lines
+	if len(symbols) == 0 {
+		o.out.Symbols = nil
 	}
 	if o.mentioned != nil {
 		moved := make(map[int32]map[string]bool, len(o.mentioned))
 		for at, set := range o.mentioned {
-			if at >= 0 {
-				at = place[at]
+			if to, kept := place[at]; kept {
+				at = to
+			} else {
+				at = -1
+			}
+			if moved[at] != nil {
+				maps.Copy(moved[at], set)
+				continue
 			}
 			moved[at] = set
 		}
