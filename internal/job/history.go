@@ -32,8 +32,9 @@ const (
 	stepName     = "commit"
 	workflowName = "monitor.job"
 	// maxGaps is how many step numbers in a row may hold no success: each is a
-	// transaction that failed and was tried again under the next number.
-	maxGaps = 64
+	// transaction that failed, on a full disk say, and was tried again under the
+	// next number.
+	maxGaps = 1000
 	// commitPatience is how long one commit may take before the run gives up:
 	// DBOS itself would wait for a locked database for ever.
 	commitPatience = 60 * time.Second
@@ -209,12 +210,8 @@ func (h *history) run(dctx dbos.Context, in segmentInput) (int, error) {
 
 // replay reads the records of the steps that our tables say are committed.
 func (h *history) replay(dctx dbos.Context, commits int) error {
-	seen, gaps := 0, 0
-	var last error
-	for seen < commits {
-		seq, err := dbos.RunAsTransaction(dctx, h.ds, func(context.Context, dbos.Tx) (int, error) {
-			return 0, errNotRecorded
-		}, dbos.WithStepName(stepName))
+	for seen, gaps := 0, 0; seen < commits; {
+		seq, _, err := h.step(dctx, func(context.Context, dbos.Tx) (int, error) { return 0, errNotRecorded })
 		switch {
 		case dctx.Err() != nil:
 			return dctx.Err()
@@ -222,27 +219,64 @@ func (h *history) replay(dctx dbos.Context, commits int) error {
 			seen, gaps = seen+1, 0
 		case err == nil && seq > seen+1:
 			return fmt.Errorf("the history of job %s has a hole: step %d follows step %d; run `monitor doctor`", h.job, seq, seen)
+		case err != nil && !isRecorded(err):
+			return err
 		default:
-			last = err
 			if gaps++; gaps > maxGaps {
-				return fmt.Errorf("the history of job %s ends at step %d of %d (%v); run `monitor doctor`", h.job, seen, commits, last)
+				return fmt.Errorf("the history of job %s ends at step %d of %d (%v); run `monitor doctor`", h.job, seen, commits, err)
 			}
 		}
 	}
 	return nil
 }
 
-// record commits one step.
+// record commits one step. A step number that holds the failure of an earlier
+// run is passed over; one that holds a success which is not ours means that
+// somebody else goes on with this job.
 func (h *history) record(dctx dbos.Context, o op) (seq int, err error) {
-	return dbos.RunAsTransaction(dctx, h.ds, func(ctx context.Context, tx dbos.Tx) (seq int, err error) {
+	for range maxGaps {
+		seq, ran, err := h.step(dctx, func(ctx context.Context, tx dbos.Tx) (int, error) { return o.at.Seq, o.do(ctx, tx) })
+		switch {
+		case ran:
+			return seq, err
+		case err == nil:
+			return 0, errLost
+		case !isRecorded(err):
+			return 0, err
+		}
+	}
+	return 0, fmt.Errorf("the history of job %s holds nothing but failures; run `monitor doctor`", h.job)
+}
+
+// step runs one DBOS step, and tells whether f ran or a record answered for it.
+func (h *history) step(dctx dbos.Context, f func(context.Context, dbos.Tx) (int, error)) (seq int, ran bool, err error) {
+	seq, err = dbos.RunAsTransaction(dctx, h.ds, func(ctx context.Context, tx dbos.Tx) (seq int, err error) {
+		ran = true
 		defer func() {
 			// A panic here would end the workflow for good.
 			if p := recover(); p != nil {
 				err = fmt.Errorf("storing a step panicked: %v", p)
 			}
+			if err != nil {
+				err = &stepError{err}
+			}
 		}()
-		return o.at.Seq, o.do(ctx, tx)
+		return f(ctx, tx)
 	}, dbos.WithStepName(stepName))
+	return seq, ran, err
+}
+
+// stepError is a failure inside of a step. DBOS records it, if it can, as text;
+// its own failures are of its own type, which tells the two apart.
+type stepError struct{ err error }
+
+func (e *stepError) Error() string { return e.err.Error() }
+func (e *stepError) Unwrap() error { return e.err }
+
+func isRecorded(err error) bool {
+	var own *dbos.Error
+	var inside *stepError
+	return errors.As(err, &inside) || !errors.As(err, &own)
 }
 
 // Commit records one step: do runs inside its transaction. A commit that

@@ -191,6 +191,11 @@ func (r *run) conduct(ctx context.Context) (Job, error) {
 		_, err = r.commit(true, func(ctx context.Context, tx dbos.Tx, at Position) (Job, error) {
 			return r.store.EndJob(ctx, tx, r.job.ID, at, End{State: Cancelled})
 		})
+	case errors.Is(err, errLost):
+		to.To = "" // the job is somebody else's now
+		if rec, lerr := r.store.Load(context.WithoutCancel(ctx), r.job.ID); lerr == nil {
+			r.job = rec.Job
+		}
 	case err == nil, errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		to.To, err = Interrupted, nil
 	default:
@@ -200,6 +205,7 @@ func (r *run) conduct(ctx context.Context) (Job, error) {
 	if to.To != "" {
 		// The caller's context may be over; this line is not part of what it stops.
 		ctx := context.WithoutCancel(ctx)
+		to.From = []State{Running}
 		if uerr := r.store.Update(ctx, r.job.ID, to); uerr != nil && err == nil {
 			err = r.store.Explain(uerr)
 		}
@@ -575,7 +581,11 @@ func (r *run) tell(j Job, wave []Attempt, q *queue) {
 func (r *run) commit(end bool, do func(ctx context.Context, tx dbos.Tx, at Position) (Job, error)) (Job, error) {
 	var last error
 	wait := 100 * time.Millisecond
-	for range commitTries {
+	for try := range commitTries {
+		if try > 0 {
+			<-time.After(wait)
+			wait *= 3
+		}
 		now := time.Now()
 		s, err := r.log.Commit(end, now.Sub(r.counted), do)
 		if err == nil {
@@ -586,8 +596,6 @@ func (r *run) commit(end bool, do func(ctx context.Context, tx dbos.Tx, at Posit
 		if errors.Is(err, errLost) || errors.Is(err, errNoAnswer) || errors.Is(err, context.Canceled) {
 			break
 		}
-		<-time.After(wait)
-		wait *= 3
 	}
 	return r.job, last
 }

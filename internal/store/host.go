@@ -30,7 +30,7 @@ func (s *Store) Engine(ctx context.Context) (job.Engine, error) {
 	if err := inspect(s.path); err != nil {
 		return job.Engine{}, err
 	}
-	db, err := sql.Open("sqlite", dsn(s.path))
+	db, err := sql.Open("sqlite", s.dsn)
 	if err != nil {
 		return job.Engine{}, fmt.Errorf("opening %s: %w", s.path, err)
 	}

@@ -26,7 +26,7 @@ const (
 	headerSize     = 100
 )
 
-func openSQLite(ctx context.Context, path string, m []migration) (*Store, error) {
+func openSQLite(ctx context.Context, path string, patience time.Duration, m []migration) (*Store, error) {
 	if err := private(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("the folder of the database cannot be made: %w", err)
 	}
@@ -37,7 +37,7 @@ func openSQLite(ctx context.Context, path string, m []migration) (*Store, error)
 		return nil, err
 	}
 	unclean := size(path+"-wal") > 0 && !othersAtWork(filepath.Dir(path))
-	s, err := openFile(ctx, path)
+	s, err := openFile(ctx, path, patience)
 	if err != nil {
 		return nil, err
 	}
@@ -81,10 +81,10 @@ func newer(where string, v, known int) error {
 // dsn holds what every connection must be: WAL and FULL for durability, and
 // transactions that take the write lock at once, since one that asks for it
 // later cannot wait for it.
-func dsn(path string) string {
+func dsn(path string, patience time.Duration) string {
 	q := url.Values{}
 	q.Set("_txlock", "immediate")
-	q.Add("_pragma", fmt.Sprintf("busy_timeout(%d)", busyPatience.Milliseconds()))
+	q.Add("_pragma", fmt.Sprintf("busy_timeout(%d)", patience.Milliseconds()))
 	q.Add("_pragma", "journal_mode(WAL)")
 	q.Add("_pragma", "synchronous(FULL)")
 	q.Add("_pragma", "foreign_keys(ON)")
@@ -95,14 +95,15 @@ func dsn(path string) string {
 	return "file://" + (&url.URL{Path: p}).EscapedPath() + "?" + q.Encode()
 }
 
-func openFile(ctx context.Context, path string) (*Store, error) {
-	db, err := sql.Open("sqlite", dsn(path))
+func openFile(ctx context.Context, path string, patience time.Duration) (*Store, error) {
+	source := dsn(path, patience)
+	db, err := sql.Open("sqlite", source)
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
 	db.SetMaxOpenConns(6)
 	db.SetMaxIdleConns(6)
-	s := &Store{path: path, lite: db, db: liteQuerier{db}}
+	s := &Store{path: path, dsn: source, lite: db, db: liteQuerier{db}}
 	if err := db.PingContext(ctx); err != nil {
 		_ = db.Close()
 		return nil, s.Explain(err)
@@ -133,7 +134,7 @@ func create(ctx context.Context, path string, m []migration) error {
 		return fmt.Errorf("the database cannot be made: %w", err)
 	}
 	_ = f.Close()
-	s, err := openFile(ctx, tmp)
+	s, err := openFile(ctx, tmp, busyPatience)
 	if err != nil {
 		return err
 	}

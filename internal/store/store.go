@@ -28,12 +28,14 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/dbos-inc/dbos-transact-golang/dbos"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -45,11 +47,15 @@ type Config struct {
 	Path string
 	// URL of a Postgres database, "postgres://user:password@host/name".
 	URL string
+	// Patience is how long a statement waits for another program that has the
+	// SQLite file locked; 0 means 10 s.
+	Patience time.Duration
 }
 
 // Store is an open store. Its methods may be called from many goroutines.
 type Store struct {
 	path string
+	dsn  string
 	lite *sql.DB       // set on SQLite
 	pg   *pgxpool.Pool // set on Postgres
 	url  string
@@ -73,7 +79,7 @@ func open(ctx context.Context, c Config, m []migration) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the path of the database, %s: %w", c.Path, err)
 	}
-	return openSQLite(ctx, path, m)
+	return openSQLite(ctx, path, cmp.Or(c.Patience, busyPatience), m)
 }
 
 // Close releases the database.

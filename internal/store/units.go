@@ -80,10 +80,14 @@ func (s *Store) results(ctx context.Context, where string, args ...any) (out []j
 			return nil, 0, err
 		}
 		r.Unit.ID, r.Unit.Input, r.State = unitID(unit), raw(input), job.UnitState(state)
-		if r.State == job.UnitDone || r.State == job.UnitCached {
+		switch r.State {
+		case job.UnitDone, job.UnitCached:
 			if err := verify(hash, r.Body); err != nil {
 				return nil, 0, fmt.Errorf("the answer of unit %s: %w", r.Unit.ID, err)
 			}
+		case job.UnitWaiting, job.UnitParked:
+		default:
+			return nil, 0, fmt.Errorf("unit %q is in the unknown state %q: the database is damaged; run `monitor doctor`", r.Unit.ID, state)
 		}
 		out, next = append(out, r), n+1
 	}
