@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"strings"
 )
 
 // Header is what the beginning of a GGUF file says about the model in it.
@@ -39,19 +40,37 @@ const (
 	maxText        = 200
 )
 
-// Sizes of the value types of GGUF by number; 0 marks the ones with a length of
-// their own (8 string, 9 array).
-var ggufSizes = [...]int64{1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8}
+// ggufSize is the size of a value type of GGUF by number; 0 marks the ones with
+// a length of their own (8 string, 9 array), -1 those that do not exist.
+func ggufSize(kind uint32) int64 {
+	switch kind {
+	case 0, 1, 7:
+		return 1
+	case 2, 3:
+		return 2
+	case 4, 5, 6:
+		return 4
+	case 8, 9:
+		return 0
+	case 10, 11, 12:
+		return 8
+	}
+	return -1
+}
 
-// quantNames are the mixes by llama.cpp's number (its enum llama_ftype) that
-// people give names to.
-var quantNames = map[int64]string{0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K",
-	11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K",
-	19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL", 26: "IQ3_S",
-	27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16"}
+// quantNames are the mixes in the order of llama.cpp's numbers (its enum
+// llama_ftype); a dash stands for numbers that are no longer in use.
+const quantNames = "F32 F16 Q4_0 Q4_1 - - - Q8_0 Q5_0 Q5_1 Q2_K Q3_K_S Q3_K_M Q3_K_L Q4_K_S Q4_K_M Q5_K_S Q5_K_M Q6_K " +
+	"IQ2_XXS IQ2_XS Q2_K_S IQ3_XS IQ3_XXS IQ1_S IQ4_NL IQ3_S IQ3_M IQ2_S IQ2_M IQ4_XS IQ1_M BF16"
 
 // Quant is the name of the quantisation mix, "" if the file does not tell.
-func (h Header) Quant() string { return quantNames[h.FileType] }
+func (h Header) Quant() string {
+	names := strings.Fields(quantNames)
+	if h.FileType < 0 || h.FileType >= int64(len(names)) || names[h.FileType] == "-" {
+		return ""
+	}
+	return names[h.FileType]
+}
 
 // ReadHeader reads the beginning of a GGUF file. The error says what the file is
 // instead.
@@ -203,11 +222,12 @@ func (g *ggufReader) field(h *Header, contexts map[string]int64) error {
 	case 9:
 		return g.array()
 	}
-	if int(kind) >= len(ggufSizes) {
+	size := ggufSize(kind)
+	if size < 0 {
 		return fmt.Errorf("it has a field %q of the unknown type %d", key, kind)
 	}
 	b := make([]byte, 8)
-	if err := g.full(b[:ggufSizes[kind]]); err != nil {
+	if err := g.full(b[:size]); err != nil {
 		return err
 	}
 	if kind == 6 || kind == 12 {
@@ -246,8 +266,9 @@ func (g *ggufReader) array() error {
 		}
 		return nil
 	}
-	if int(kind) >= len(ggufSizes) || ggufSizes[kind] == 0 {
+	size := ggufSize(kind)
+	if size <= 0 {
 		return fmt.Errorf("it has a list of values of the unusable type %d", kind)
 	}
-	return g.skip(int64(n) * ggufSizes[kind])
+	return g.skip(int64(n) * size)
 }
