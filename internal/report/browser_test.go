@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -239,7 +240,7 @@ func tablesAndGraph(t *testing.T, ctx context.Context) {
 	}
 	eval[bool](t, o, `document.querySelector("#filetable thead th:nth-child(3) button").click(),true`)
 	if !eval[bool](t, o, `(function(){var v=Array.from(document.querySelectorAll("#filetable tbody tr")).map(function(r){return +r.cells[2].textContent.replace(/,/g,"")});
-		return v.length===`+jsInt(len(r.Files))+` && v.every(function(x,i){return !i||v[i-1]>=x})})()`) {
+		return v.length===`+strconv.Itoa(len(r.Files))+` && v.every(function(x,i){return !i||v[i-1]>=x})})()`) {
 		t.Error("a click on Lines does not sort all files downwards")
 	}
 	eval[bool](t, o, `document.getElementById("fmore").click(),true`)
@@ -258,8 +259,6 @@ func tablesAndGraph(t *testing.T, ctx context.Context) {
 		t.Errorf("the browser complains: %q", f)
 	}
 }
-
-func jsInt(n int) string { return string(appendInt(n)) }
 
 func themes(t *testing.T, ctx context.Context) {
 	colours := `getComputedStyle(document.body).backgroundColor+getComputedStyle(document.body).color`

@@ -1,9 +1,5 @@
 package report_test
 
-import "strconv"
-
-func appendInt(n int) []byte { return strconv.AppendInt(nil, int64(n), 10) }
-
 // lowContrast lists HTML texts of the page whose contrast with what lies behind
 // them is under 4.5 (WCAG 2.2, 1.4.3), computed from what the browser draws.
 const lowContrast = `(function(){

@@ -13,10 +13,14 @@ func trial(r *Report) bool { return r.Model != nil && r.Model.Trial }
 func totalLines(r *Report) int {
 	n := 0
 	for _, f := range r.Files {
-		n += max(f.Lines, 0)
+		n += length(f.Lines)
 	}
 	return n
 }
+
+// length is a number of lines that can be summed up: a damaged report may hold
+// anything.
+func length(lines int) int { return min(max(lines, 0), 1e9) }
 
 // rate is " (812 tokens/s out)" where it can be said.
 func rate(c Counts) string {

@@ -74,7 +74,7 @@ func packageGraph(r *Report, langs map[string]int) graph {
 			g.Nodes = append(g.Nodes, graphNode{ID: i, Path: oneLine(key), language: p.Language})
 		}
 		n := &g.Nodes[i]
-		n.lines += max(p.Lines, 0)
+		n.lines += length(p.Lines)
 		n.members++
 	}
 	out := edgesBetween(r, group, id, len(g.Nodes))
@@ -121,7 +121,7 @@ func foldPackages(ps []Package) (group func(string) string, folded bool) {
 	}
 	lines := map[string]int{}
 	for _, p := range ps {
-		lines[cut(p.Path, 1)] += max(p.Lines, 0)
+		lines[cut(p.Path, 1)] += length(p.Lines)
 	}
 	names := make([]string, 0, len(lines))
 	for n := range lines {

@@ -32,39 +32,7 @@ func sample() *report.Report {
 			{Unit: "package:internal/store", Reason: "no answer within 120 s, three times"},
 		},
 	}
-	deps := map[string][]string{
-		"cmd/monitor":           {"internal/pipeline", "internal/job", "internal/store", "internal/engine", "internal/catalog", "internal/gpu", "internal/runner", "internal/report", "internal/codebase", "internal/llm", "internal/console", "internal/tui", "internal/gateway"},
-		"internal/pipeline":     {"internal/job", "internal/llm", "internal/codebase", "internal/report", "internal/verify", "internal/workspace", "internal/index"},
-		"internal/console":      {"internal/job", "internal/llm", "internal/cost", "internal/gpu"},
-		"internal/tui":          {"internal/console"},
-		"internal/gateway":      {"internal/llm"},
-		"internal/runner":       {"internal/engine", "internal/llm", "internal/placement"},
-		"internal/engine":       {"internal/fetch"},
-		"internal/catalog":      {"internal/fetch"},
-		"internal/placement":    {"internal/gpu", "internal/catalog"},
-		"internal/scheduler":    {"internal/llm", "internal/placement"},
-		"internal/router":       {"internal/llm", "internal/catalog", "internal/cost"},
-		"internal/cost":         {"internal/catalog", "internal/llm"},
-		"internal/claude":       {"internal/llm"},
-		"internal/store":        {"internal/job", "internal/llm"},
-		"internal/verify":       {"internal/sandbox"},
-		"internal/index":        {"internal/llm", "internal/index/kernel"},
-		"internal/job":          {"internal/ledger"},
-		"internal/ledger":       {"internal/budget"},
-		"internal/budget":       {"internal/job"},
-		"internal/llm":          nil,
-		"internal/codebase":     nil,
-		"internal/report":       nil,
-		"internal/gpu":          nil,
-		"internal/fetch":        nil,
-		"internal/sandbox":      nil,
-		"internal/workspace":    nil,
-		"internal/needs":        nil,
-		"internal/fakeengine":   nil,
-		"internal/index/kernel": nil,
-		"docs":                  nil,
-		"web":                   nil,
-	}
+	deps := sampleImports()
 	r.Cycles = [][]string{{"internal/budget", "internal/job", "internal/ledger"}}
 	names := make([]string, 0, len(deps))
 	for p := range deps {
@@ -144,6 +112,44 @@ func sample() *report.Report {
 	r.Findings = sampleFindings()
 	report.Sort(r.Findings)
 	return r
+}
+
+// sampleImports are the rooms and what they import; job, ledger and budget form
+// a cycle that this repository does not have.
+func sampleImports() map[string][]string {
+	return map[string][]string{
+		"cmd/monitor":           {"internal/pipeline", "internal/job", "internal/store", "internal/engine", "internal/catalog", "internal/gpu", "internal/runner", "internal/report", "internal/codebase", "internal/llm", "internal/console", "internal/tui", "internal/gateway"},
+		"internal/pipeline":     {"internal/job", "internal/llm", "internal/codebase", "internal/report", "internal/verify", "internal/workspace", "internal/index"},
+		"internal/console":      {"internal/job", "internal/llm", "internal/cost", "internal/gpu"},
+		"internal/tui":          {"internal/console"},
+		"internal/gateway":      {"internal/llm"},
+		"internal/runner":       {"internal/engine", "internal/llm", "internal/placement"},
+		"internal/engine":       {"internal/fetch"},
+		"internal/catalog":      {"internal/fetch"},
+		"internal/placement":    {"internal/gpu", "internal/catalog"},
+		"internal/scheduler":    {"internal/llm", "internal/placement"},
+		"internal/router":       {"internal/llm", "internal/catalog", "internal/cost"},
+		"internal/cost":         {"internal/catalog", "internal/llm"},
+		"internal/claude":       {"internal/llm"},
+		"internal/store":        {"internal/job", "internal/llm"},
+		"internal/verify":       {"internal/sandbox"},
+		"internal/index":        {"internal/llm", "internal/index/kernel"},
+		"internal/job":          {"internal/ledger"},
+		"internal/ledger":       {"internal/budget"},
+		"internal/budget":       {"internal/job"},
+		"internal/llm":          nil,
+		"internal/codebase":     nil,
+		"internal/report":       nil,
+		"internal/gpu":          nil,
+		"internal/fetch":        nil,
+		"internal/sandbox":      nil,
+		"internal/workspace":    nil,
+		"internal/needs":        nil,
+		"internal/fakeengine":   nil,
+		"internal/index/kernel": nil,
+		"docs":                  nil,
+		"web":                   nil,
+	}
 }
 
 func sampleFindings() []report.Finding {

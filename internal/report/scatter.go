@@ -79,7 +79,7 @@ func hotspotMap(r *Report, langs map[string]int) scatter {
 	for i, f := range files {
 		s.Points = append(s.Points, scatterPoint{
 			X: x.at(float64(f.Commits)), Y: y.at(float64(f.Complexity)),
-			R:    3.5 + 13.5*math.Sqrt(float64(max(f.Lines, 0))/float64(maxL)),
+			R:    3.5 + 13.5*math.Sqrt(float64(length(f.Lines))/float64(maxL)),
 			Lang: langs[f.Language], Hot: i < scatterLabels,
 			Tip: fmt.Sprintf("%s\n%s, complexity %s\n%s", oneLine(f.Path), plural(f.Commits, "commit", "commits"),
 				count(f.Complexity), plural(f.Lines, "line", "lines")),
@@ -202,5 +202,5 @@ func (s *scatter) label(files []File) {
 	}
 }
 
-// px writes a coordinate.
-func px(f float64) string { return strconv.FormatFloat(math.Round(finite(f)*10)/10, 'f', -1, 64) }
+// px writes a coordinate; adding 0 makes 0 of -0.
+func px(f float64) string { return strconv.FormatFloat(math.Round(finite(f)*10)/10+0, 'f', -1, 64) }

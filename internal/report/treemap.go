@@ -60,6 +60,7 @@ func sizeMap(r *Report, langs map[string]int) treemap {
 			at[name] = i
 			groups = append(groups, group{name: name})
 		}
+		f.Lines = length(f.Lines)
 		groups[i].lines += f.Lines
 		groups[i].files = append(groups[i].files, f)
 	}
@@ -90,7 +91,7 @@ func sizeMap(r *Report, langs map[string]int) treemap {
 		if name == "." {
 			name = "(root)"
 		}
-		area := treemapArea{X: b.x0, Y: b.y0, W: b.x1 - b.x0, H: b.y1 - b.y0,
+		area := treemapArea{X: b.x0, Y: b.y0, W: math.Max(b.x1-b.x0, 0.4), H: math.Max(b.y1-b.y0, 0.4),
 			Tip: fmt.Sprintf("%s\n%s in %s", name, plural(g.lines, "line", "lines"), plural(len(g.files), "file", "files"))}
 		inner := box{b.x0 + 1.5, b.y0 + 1.5, b.x1 - 1.5, b.y1 - 1.5}
 		if area.H > 3*treemapHead && area.W > 54 {

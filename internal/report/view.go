@@ -145,7 +145,7 @@ func languageColours(r *Report) (map[string]int, []legend) {
 				sum[f.Language] = &Language{Name: f.Language}
 			}
 			sum[f.Language].Files++
-			sum[f.Language].Lines += f.Lines
+			sum[f.Language].Lines += length(f.Lines)
 		}
 		for _, k := range slices.Sorted(maps.Keys(sum)) {
 			ls = append(ls, *sum[k])
@@ -154,9 +154,9 @@ func languageColours(r *Report) (map[string]int, []legend) {
 	}
 	total := 0
 	for _, l := range ls {
-		total += max(l.Lines, 0)
+		total += length(l.Lines)
 	}
-	share := func(n int) float64 { return 100 * float64(max(n, 0)) / float64(max(total, 1)) }
+	share := func(n int) float64 { return 100 * float64(length(n)) / float64(max(total, 1)) }
 	langs := map[string]int{}
 	var out []legend
 	rest := legend{Name: "other languages", Rest: true}
@@ -164,7 +164,7 @@ func languageColours(r *Report) (map[string]int, []legend) {
 	for _, l := range ls {
 		if l.Name == "" || n == pageLanguages {
 			rest.Files += l.Files
-			rest.Lines += l.Lines
+			rest.Lines += length(l.Lines)
 			continue
 		}
 		n++
