@@ -17,6 +17,7 @@ type resolver struct {
 	javaIn   map[string][]string // package → files
 	headers  map[string][]string // base name of a C or C++ file → paths
 	crates   []string            // folders that hold a Rust crate's root file, deepest first
+	crate    map[string]string   // crate, by the custom that its folder has its name → that folder
 }
 
 // resolved is what a file's imports lead to.
@@ -28,7 +29,7 @@ type resolved struct {
 
 func newResolver(files []File, outlines []outlinedFile, modules []goModule) *resolver {
 	r := &resolver{files: make(map[string]int, len(files)), goFolder: map[string]bool{}, modules: modules, python: map[string][]string{},
-		java: map[string]string{}, javaIn: map[string][]string{}, headers: map[string][]string{}}
+		java: map[string]string{}, javaIn: map[string][]string{}, headers: map[string][]string{}, crate: map[string]string{}}
 	for i := range files {
 		r.files[files[i].Path] = i
 	}
@@ -58,6 +59,9 @@ func newResolver(files []File, outlines []outlinedFile, modules []goModule) *res
 		case "rust":
 			if base == "lib.rs" || base == "main.rs" {
 				crates[f.Package] = true
+			}
+			if name := path.Base(path.Dir(f.Package)); base == "lib.rs" && path.Base(f.Package) == "src" && name != "." {
+				r.crate[strings.ReplaceAll(name, "-", "_")] = f.Package
 			}
 		}
 	}
@@ -94,6 +98,15 @@ func (r *resolver) resolve(f *File) resolved {
 		to.files = append(to.files, files...)
 		if external != "" {
 			to.external = append(to.external, external)
+		}
+	}
+	if f.Language == "rust" {
+		// "mod a;" is a declaration and an import in one.
+		for _, s := range f.Symbols {
+			if s.Kind == Namespace && s.First == s.Last {
+				files, _ := r.rustImport(f, "self::"+s.Name)
+				to.files = append(to.files, files...)
+			}
 		}
 	}
 	to.files = slices.DeleteFunc(sortedUnique(to.files), func(p string) bool { return p == f.Path })
@@ -299,8 +312,8 @@ func (r *resolver) javaImport(im string) ([]string, string) {
 	return nil, strings.Join(parts[:n], ".")
 }
 
-// rustImport follows "crate::a::b", "super::a", "self::a", a plain module name
-// ("mod a;") and nothing else; the last parts may be items of a module.
+// rustImport follows "crate::a::b", "super::a", "self::a", a module beside the
+// file, and another crate of the tree; the last parts may be items of a module.
 func (r *resolver) rustImport(f *File, im string) ([]string, string) {
 	im = strings.TrimSuffix(strings.TrimSpace(strings.TrimPrefix(strings.TrimPrefix(im, "mod "), "use ")), ";")
 	im, _, _ = strings.Cut(im, "{")
@@ -338,18 +351,32 @@ func (r *resolver) rustImport(f *File, im string) ([]string, string) {
 	default:
 		rooted = false
 	}
-	for n := len(parts); n > 0; n-- {
-		stem := path.Join(append([]string{at}, parts[:n]...)...)
-		for _, c := range []string{stem + ".rs", stem + "/mod.rs"} {
-			if _, ok := r.files[c]; ok {
-				return []string{c}, ""
-			}
-		}
+	if file := r.rustModule(at, parts); file != "" {
+		return []string{file}, ""
 	}
 	if rooted {
 		return nil, ""
 	}
+	if src, ok := r.crate[parts[0]]; ok {
+		if file := r.rustModule(src, parts[1:]); file != "" {
+			return []string{file}, ""
+		}
+		return []string{path.Join(src, "lib.rs")}, ""
+	}
 	return nil, parts[0]
+}
+
+// rustModule is the file of the longest part of a path that is a module.
+func (r *resolver) rustModule(folder string, parts []string) string {
+	for n := len(parts); n > 0; n-- {
+		stem := path.Join(append([]string{folder}, parts[:n]...)...)
+		for _, c := range []string{stem + ".rs", stem + "/mod.rs"} {
+			if r.has(c) {
+				return c
+			}
+		}
+	}
+	return ""
 }
 
 // includeFile follows #include: beside the file, from the root of the tree,
