@@ -355,6 +355,28 @@ func (c *cReader) closeBody() {
 	}
 	if f := c.pop(c.t.line); f.symbol >= 0 {
 		c.head = cHeader{}
+		c.handler(f)
+	}
+}
+
+// handler goes on with a function whose whole body is a try block.
+func (c *cReader) handler(f cFrame) {
+	i := c.lx.pos
+	for b := c.lx.at(i); b == ' ' || b == '\n' || b == '\t' || b == '\r'; b = c.lx.at(i) {
+		i++
+	}
+	if !c.d.cpp || !bytes.HasPrefix(c.lx.src[i:], []byte("catch")) {
+		return
+	}
+	open := bytes.IndexByte(c.lx.src[i:min(i+300, len(c.lx.src))], '{')
+	if open < 0 {
+		return
+	}
+	c.lx.jump(i + open + 1)
+	c.push(f)
+	if c.hidden == 0 {
+		c.enter(f.symbol)
+		c.decide()
 	}
 }
 
@@ -651,7 +673,10 @@ func (c *cReader) operatorPart(op byte) bool {
 // owner is the qualification of the name before the parenthesis.
 func (c *cReader) owner() string {
 	h := &c.head
-	if h.opName != "" && h.lastIdent != "" && h.operatorQualified(c) {
+	if h.opName != "" {
+		if h.lastIdent == "" || !h.operatorQualified(c) {
+			return ""
+		}
 		if h.qualified != "" {
 			return h.qualified + "::" + h.lastIdent
 		}

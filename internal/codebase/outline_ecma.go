@@ -131,7 +131,7 @@ func (r *jsReader) run() {
 	}
 	r.endStatement(r.prev.endLine)
 	for i := range r.out.Symbols {
-		if s := &r.out.Symbols[i]; s.Container == "" && r.exportedList[s.Name] {
+		if s := &r.out.Symbols[i]; s.Container == "" && s.Kind != Method && r.exportedList[s.Name] {
 			s.Exported = true
 		}
 	}

@@ -225,19 +225,21 @@ func (l *lexer) angles(pos int) int {
 	for ; i < end; i++ {
 		switch c := l.src[i]; c {
 		case '<':
-			depth++
+			if round == 0 {
+				depth++
+			}
 		case '>':
+			if round > 0 {
+				continue // a comparison, or balanced by itself
+			}
 			if p := l.src[i-1]; p == '=' || p == '-' {
 				continue // of an arrow
 			}
-			if depth--; depth == 0 && round == 0 {
+			if depth--; depth == 0 {
 				return i + 1
 			}
-			if depth < 0 {
-				return -1
-			}
 		case '(', '[', '{':
-			if c == '{' && !l.d.js {
+			if c == '{' && l.d.c {
 				return -1
 			}
 			round++
@@ -254,6 +256,15 @@ func (l *lexer) angles(pos int) int {
 				continue
 			}
 			for i++; i < end && l.src[i] != c && l.src[i] != '\n'; i++ {
+			}
+		case '/':
+			if i+1 < end && l.src[i+1] == '/' {
+				for i < end && l.src[i] != '\n' {
+					i++
+				}
+			} else if i+1 < end && l.src[i+1] == '*' {
+				for i += 2; i < end && (l.src[i] != '/' || l.src[i-1] != '*'); i++ {
+				}
 			}
 		case '+', '%', '^', '!', '`':
 			if l.d.js {

@@ -16,7 +16,7 @@ type pyReader struct {
 	// docFor is the symbol whose docstring the next token may be, or -1.
 	docFor int32
 	header bool // the current logical line is a def or class
-	hidden int  // blocks beyond maxOpen
+	begin  int  // where the current logical line begins
 }
 
 type pyBlock struct {
@@ -52,7 +52,8 @@ func (p *pyReader) logicalLine() {
 		return
 	}
 	p.dedent(indent)
-	start, line := l.pos, l.line
+	p.begin = l.pos
+	line := l.line
 	word := p.word(l.pos)
 	p.header = false
 	switch string(word) {
@@ -86,7 +87,6 @@ func (p *pyReader) logicalLine() {
 			s.Last = p.lastLine
 		}
 	}
-	_ = start
 }
 
 func (p *pyReader) indentation() int {
@@ -317,13 +317,13 @@ func (p *pyReader) str(start int, q byte) {
 	if l.at(l.pos+1) == q && l.at(l.pos+2) == q {
 		from := l.pos + 3
 		l.untilTriple(q)
-		if p.docFor >= 0 && !p.header {
+		if p.docFor >= 0 && !p.header && start == p.begin {
 			p.doc(l.src[min(from, l.pos):l.pos])
 		}
 	} else {
 		from := l.pos + 1
 		l.quoted(q, false)
-		if p.docFor >= 0 && !p.header {
+		if p.docFor >= 0 && !p.header && start == p.begin {
 			p.doc(l.src[from:max(from, l.pos-1)])
 		}
 	}

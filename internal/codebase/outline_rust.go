@@ -121,7 +121,8 @@ func (r *rustReader) punct() {
 	case ';', ',':
 		r.reset()
 	case opAnd, opOr:
-		if endsOperand(r.prev, r.lx.src) {
+		// Behind a block it is a closure or a reference that begins a statement.
+		if endsOperand(r.prev, r.lx.src) && !r.prevIs('}') {
 			r.decide()
 		}
 	case '?':
