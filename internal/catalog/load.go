@@ -96,7 +96,10 @@ func parse(src []byte, name string) ([]Model, error) {
 	}
 	var doc document
 	dec := yaml.NewDecoder(bytes.NewReader(src), yaml.Strict())
-	if err := dec.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
+	switch err := dec.Decode(&doc); {
+	case errors.Is(err, io.EOF):
+		return nil, nil // nothing but comments
+	case err != nil:
 		return nil, yamlError(src, name, err)
 	}
 	at := &locator{file: file, name: name}

@@ -1,0 +1,94 @@
+package catalog
+
+import (
+	"bytes"
+	"encoding/binary"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"monitor/internal/fetch"
+)
+
+// Whatever a manifest says, its files lie in its folder or it is an import.
+func FuzzManifest(f *testing.F) {
+	f.Add([]byte(`{"version":1,"name":"a","quant":"Q4","files":[{"path":"m.gguf","bytes":5}],"source":"hf:a/b@main"}`))
+	f.Add([]byte(`{"version":1,"name":"a","quant":"Q4","files":[{"path":"../m.gguf","bytes":5}]}`))
+	f.Add([]byte(`{"version":1,"name":"../a","quant":"Q4","files":[{"path":"/etc/passwd","bytes":5}],"source":"import:/etc/passwd"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		in, err := parseManifest(b)
+		if err != nil {
+			return
+		}
+		in.dir = filepath.Join(t.TempDir(), "x")
+		for _, p := range in.paths() {
+			if rel, err := filepath.Rel(in.dir, p); !in.Imported() && (err != nil || !filepath.IsLocal(rel)) {
+				t.Errorf("%q lies outside", p)
+			}
+		}
+		if strings.ContainsAny(in.Name+in.Quant, `/\`) {
+			t.Errorf("%q %q can name a path", in.Name, in.Quant)
+		}
+	})
+}
+
+// Whatever Ollama's manifest says, the name of a blob is a name in its folder.
+func FuzzOllamaManifest(f *testing.F) {
+	f.Add([]byte(`{"layers":[{"mediaType":"application/vnd.ollama.image.model","digest":"sha256:` + strings.Repeat("a", 64) + `"}]}`))
+	f.Add([]byte(`{"layers":[{"mediaType":"application/vnd.ollama.image.model","digest":"sha256:../../../../etc/passwd"}]}`))
+	f.Add([]byte(`{"layers":[{"mediaType":"application/vnd.ollama.image.model","digest":"sha256-` + strings.Repeat("a", 64) + `\n/.."}]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		blob, err := ollamaBlob(b)
+		if err != nil {
+			return
+		}
+		if sum, ok := strings.CutPrefix(blob, "sha256-"); !ok || fetch.CheckSHA256(sum) != nil {
+			t.Errorf("the blob %q", blob)
+		}
+	})
+}
+
+// A header is read within its bounds or refused; it never panics, and reads no
+// more than it is given.
+func FuzzHeader(f *testing.F) {
+	var b bytes.Buffer
+	b.WriteString("GGUF")
+	binary.Write(&b, binary.LittleEndian, []uint32{3, 1, 0, 1, 0, 4, 0})
+	b.WriteString("abcd")
+	f.Add(b.Bytes())
+	f.Add([]byte("GGUF\x03\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"))
+	f.Add([]byte("GGUF\x03\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\x7f"))
+	f.Add([]byte("GGUF\x03\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00k\x09\x00\x00\x00\x09\x00\x00\x00\xff\xff\xff\xff\x00\x00\x00\x00"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, err := parseHeader(bytes.NewReader(b))
+		if err == nil && (h.Tensors > maxTensors || len(h.Name) > maxText || len(h.Architecture) > maxText) {
+			t.Errorf("%+v got through", h)
+		}
+	})
+}
+
+// The hub's list of files yields only names that are safe below a folder.
+func FuzzTree(f *testing.F) {
+	f.Add([]byte(`[{"type":"file","path":"a/b.gguf","size":3,"lfs":{"oid":"` + strings.Repeat("b", 64) + `","size":3}}]`))
+	f.Add([]byte(`[{"type":"file","path":"../../b.gguf","size":3}]`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		all, err := parseTree(b)
+		if err != nil {
+			return
+		}
+		for _, r := range all {
+			if !filepath.IsLocal(filepath.FromSlash(r.path)) || r.size <= 0 || r.sha256 != Unknown && fetch.CheckSHA256(r.sha256) != nil {
+				t.Errorf("%+v got through", r)
+			}
+		}
+	})
+}
+
+func FuzzPointer(f *testing.F) {
+	f.Add("version https://git-lfs.github.com/spec/v1\noid sha256:" + strings.Repeat("c", 64) + "\nsize 5\n")
+	f.Fuzz(func(t *testing.T, s string) {
+		if sum, size, ok := parsePointer(s); ok && (fetch.CheckSHA256(sum) != nil || size <= 0) {
+			t.Errorf("%q, %d", sum, size)
+		}
+	})
+}
