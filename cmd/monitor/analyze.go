@@ -68,9 +68,6 @@ func (p *Program) analyze(ctx context.Context, path string, f analyzeFlags) erro
 		return err
 	}
 	spec := pipeline.AnalyzeSpec{Root: root, Only: f.only, Since: f.since, MaxUnits: f.maxUnits}
-	if err := codebase.CheckGlobs(f.only); err != nil {
-		return usage("--only: %w", err)
-	}
 	if f.since != "" { // an unknown revision is a wrong argument, not a failed job
 		if _, err := codebase.ChangedSince(ctx, root, f.since); err != nil {
 			return usage("--since: %w", err)
@@ -146,16 +143,20 @@ func (p *Program) chooseModel(ctx context.Context, name string, workers int) (pi
 	if err != nil {
 		return pipeline.ModelSpec{}, err
 	}
+	sum, err := p.library().SHA256(ctx, inst)
+	if err != nil {
+		return pipeline.ModelSpec{}, err
+	}
 	spec := pipeline.ModelSpec{
-		Name: inst.Name, File: inst.Path(), SHA256: inst.SHA256, Trial: row.Trial, Better: row.Better,
+		Name: inst.Name, File: inst.Path(), SHA256: sum, Trial: row.Trial, Better: row.Instead,
 		Workers: cmp.Or(workers, p.settings.Analyze.Workers, defaultWorkers(m)),
 	}
 	window := cmp.Or(p.settings.Analyze.Window, 8192)
 	if row.Trial && p.settings.Analyze.Window == 0 {
 		window = 4096
 	}
-	if row.Context > 0 {
-		window = min(window, row.Context)
+	if c := cmp.Or(int(inst.Context), row.Context); c > 0 {
+		window = min(window, c)
 	}
 	spec.Window = window
 	return spec, nil

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"sync"
 	"time"
@@ -224,7 +223,7 @@ func (p *Program) remoteModel(_ context.Context, cat *catalog.Catalog, name stri
 		Window: cmp.Or(p.settings.Analyze.Window, 8192),
 	}
 	if row, err := cat.Model(name); err == nil {
-		spec.Trial, spec.Better = row.Trial, row.Better
+		spec.Trial, spec.Better = row.Trial, row.Instead
 		if row.Context > 0 {
 			spec.Window = min(spec.Window, row.Context)
 		}
@@ -233,11 +232,3 @@ func (p *Program) remoteModel(_ context.Context, cat *catalog.Catalog, name stri
 }
 
 var _ pipeline.Crew = (*crew)(nil)
-
-// errNoModel is what a machine without the wanted model says.
-func errNoModel(name string) error {
-	if name == "" {
-		return missing("no model is installed here; type: monitor setup")
-	}
-	return missing("the model %s is not installed here; type: monitor models pull %s   (monitor models list shows what there is)", name, name)
-}

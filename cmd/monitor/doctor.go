@@ -215,8 +215,6 @@ func checkMachine(ctx context.Context) check {
 	return check{"gpu", good, strings.Join(names, ", "), ""}
 }
 
-var number = regexp.MustCompile(`\S`)
-
 // checkAnswer starts the engine with the model and lets it answer once.
 func (p *Program) checkAnswer(ctx context.Context, name string) check {
 	if p.store == nil {

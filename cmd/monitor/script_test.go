@@ -23,19 +23,17 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	launcher := fakeengine.WriteLauncher(t, t.TempDir())
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("MONITOR_HOME", filepath.Join(e.WorkDir, "home"))
-			e.Setenv("FAKE_LAUNCHER", launcher)
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "person"))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exitcode": scriptExitCode, "fakehome": scriptFakeHome, "requests": scriptRequests, "firstjob": scriptFirstJob,
+			"exitcode": scriptExitCode, "fakehome": func(ts *testscript.TestScript, _ bool, args []string) { scriptFakeHome(t, ts, args) }, "requests": scriptRequests, "firstjob": scriptFirstJob,
 		},
 	})
 }
@@ -63,14 +61,12 @@ func scriptExitCode(ts *testscript.TestScript, neg bool, args []string) {
 // scriptFakeHome makes a home with the fake engine and a model file that only
 // it can read: fakehome [script.json]. The engine counts its requests in
 // $WORK/requests.
-func scriptFakeHome(ts *testscript.TestScript, _ bool, args []string) {
-	script := ""
+func scriptFakeHome(t *testing.T, ts *testscript.TestScript, args []string) {
+	s := fakeengine.Script{CountFile: filepath.Join(ts.Getenv("WORK"), "requests")}
 	if len(args) == 1 {
-		script = ts.MkAbs(args[0])
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &s))
 	}
-	ts.Check(fakeHome(filepath.Join(ts.Getenv("WORK"), "home"), ts.Getenv("FAKE_LAUNCHER")))
-	ts.Setenv(fakeengine.CountEnv, ts.MkAbs("requests"))
-	ts.Setenv(fakeengine.ScriptEnv, script)
+	ts.Check(fakeHome(filepath.Join(ts.Getenv("WORK"), "home"), fakeengine.WriteLauncher(t, ts.Getenv("WORK"), s)))
 	ts.Check(ts.Exec("monitor", "models", "import", filepath.Join(ts.Getenv("WORK"), "home", "fake.gguf")))
 }
 
@@ -84,12 +80,12 @@ func fakeHome(home, launcher string) error {
 	return os.WriteFile(filepath.Join(home, "config", "config.yaml"), fmt.Appendf(nil, "engine:\n  path: %s\nmodel: fake\n", launcher), 0o644)
 }
 
-// fakeGGUF is the smallest file with a GGUF header: version 3, no tensors, one
-// pair of metadata.
+// fakeGGUF is the smallest file with a GGUF header: version 3, one tensor
+// (which it lacks), one pair of metadata.
 func fakeGGUF() []byte {
 	b := []byte("GGUF")
 	b = binary.LittleEndian.AppendUint32(b, 3)
-	b = binary.LittleEndian.AppendUint64(b, 0)
+	b = binary.LittleEndian.AppendUint64(b, 1)
 	b = binary.LittleEndian.AppendUint64(b, 1)
 	key, value := "general.architecture", "llama"
 	b = binary.LittleEndian.AppendUint64(b, uint64(len(key)))
@@ -104,7 +100,9 @@ func fakeGGUF() []byte {
 func scriptRequests(ts *testscript.TestScript, _ bool, args []string) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	if got := strings.Count(ts.ReadFile("requests"), "\n"); got != want {
+	all, err := fakeengine.ReadCount(filepath.Join(ts.Getenv("WORK"), "requests"))
+	ts.Check(err)
+	if got := fakeengine.Count(all, fakeengine.Asked); got != want {
 		ts.Fatalf("the engine was asked %d times, want %d", got, want)
 	}
 }
