@@ -36,6 +36,9 @@ func openSQLite(ctx context.Context, path string, patience time.Duration, m []mi
 	if err := inspect(path); err != nil {
 		return nil, err
 	}
+	if err := ours(ctx, path); err != nil {
+		return nil, err
+	}
 	unclean := size(path+"-wal") > 0 && !othersAtWork(filepath.Dir(path))
 	s, err := openFile(ctx, path, patience)
 	if err != nil {
@@ -46,6 +49,40 @@ func openSQLite(ctx context.Context, path string, patience time.Duration, m []mi
 		return nil, s.Explain(err)
 	}
 	return s, nil
+}
+
+// ours refuses somebody else's database before it is opened for writing, which
+// would change its mode. Ours are in WAL mode, except for copies that were put
+// back (VACUUM INTO does not keep the mode).
+func ours(ctx context.Context, path string) error {
+	h := make([]byte, headerSize)
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("the database cannot be read: %w", err)
+	}
+	_, err = f.ReadAt(h, 0)
+	_ = f.Close()
+	const writeVersion, wal = 18, 2 // SQLite's file format, 1.3
+	if err != nil || h[writeVersion] == wal {
+		return err
+	}
+	db, err := sql.Open("sqlite", "file://"+fileURL(path)+"?mode=ro")
+	if err != nil {
+		return fmt.Errorf("opening %s: %w", path, err)
+	}
+	defer db.Close()
+	v, err := version(ctx, liteQuerier{db}, false)
+	if err != nil {
+		return (&Store{path: path}).Explain(err)
+	}
+	if v == 0 {
+		return notOurs(path)
+	}
+	return nil
+}
+
+func notOurs(path string) error {
+	return fmt.Errorf("%s is an SQLite database, but not the Monitor's: nothing was changed; move it away, or set MONITOR_HOME", path)
 }
 
 // ready checks the database after an unclean end and brings it up to date.
@@ -60,7 +97,7 @@ func (s *Store) ready(ctx context.Context, m []migration, unclean bool) error {
 	case err != nil:
 		return err
 	case v == 0:
-		return fmt.Errorf("%s is an SQLite database, but not the Monitor's: nothing was changed; move it away, or point store.path at another file", s.path)
+		return notOurs(s.path)
 	case v > len(m):
 		return newer(s.path, v, len(m))
 	case v == len(m):
@@ -88,11 +125,15 @@ func dsn(path string, patience time.Duration) string {
 	q.Add("_pragma", "journal_mode(WAL)")
 	q.Add("_pragma", "synchronous(FULL)")
 	q.Add("_pragma", "foreign_keys(ON)")
+	return "file://" + fileURL(path) + "?" + q.Encode()
+}
+
+func fileURL(path string) string {
 	p := filepath.ToSlash(path)
 	if !strings.HasPrefix(p, "/") {
 		p = "/" + p // C:/… on Windows
 	}
-	return "file://" + (&url.URL{Path: p}).EscapedPath() + "?" + q.Encode()
+	return (&url.URL{Path: p}).EscapedPath()
 }
 
 func openFile(ctx context.Context, path string, patience time.Duration) (*Store, error) {
@@ -121,19 +162,17 @@ func create(ctx context.Context, path string, m []migration) error {
 		return fmt.Errorf("%s is missing, but its log %s-wal is there: the file was moved or deleted. "+
 			"Nothing was changed; put it back, or move the log away to start with nothing", path, path)
 	}
-	tmp := fmt.Sprintf("%s.new-%d", path, os.Getpid())
-	remove := func() {
-		for _, suffix := range []string{"", "-wal", "-shm"} {
-			_ = os.Remove(tmp + suffix)
-		}
-	}
-	remove()
-	defer remove()
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*") // mode 0600
 	if err != nil {
 		return fmt.Errorf("the database cannot be made: %w", err)
 	}
+	tmp := f.Name()
 	_ = f.Close()
+	defer func() {
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			_ = os.Remove(tmp + suffix)
+		}
+	}()
 	s, err := openFile(ctx, tmp, busyPatience)
 	if err != nil {
 		return err

@@ -1,0 +1,177 @@
+package store
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"monitor/internal/job"
+	"monitor/internal/needs"
+)
+
+var writeV1 = flag.String("write-v1", "", "write the closed database `file` as testdata/v1.db.gz")
+
+// v1 unpacks the database that the first version wrote. It is never written
+// again: later versions must open what users have.
+func v1(t *testing.T) string {
+	t.Helper()
+	if *writeV1 != "" {
+		b, err := os.ReadFile(*writeV1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Create("testdata/v1.db.gz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		z, _ := gzip.NewWriterLevel(f, gzip.BestCompression)
+		_, err = z.Write(b)
+		if err := errors.Join(err, z.Close(), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := os.Open("testdata/v1.db.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "monitor.db")
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func checkV1(t *testing.T, s *Store) {
+	t.Helper()
+	all, err := s.All(t.Context())
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%d jobs (%v)", len(all), err)
+	}
+	r := all[0]
+	if r.State != job.Done || r.Units != (job.Counts{Total: 30, Done: 29, Parked: 1}) || r.Job.Calls != 29 || string(r.Summary) != `{"n":1}` {
+		t.Errorf("the job of version 1: %+v", r)
+	}
+	n := 0
+	if err := s.Each(t.Context(), r.ID, 0, func(u job.Result) error {
+		if u.State == job.UnitDone && !strings.HasPrefix(string(u.Body), u.Unit.ID+" says ") {
+			t.Errorf("%s says %q", u.Unit.ID, u.Body)
+		}
+		n++
+		return nil
+	}); err != nil || n != 30 {
+		t.Errorf("%d units (%v)", n, err)
+	}
+	if a, err := s.Attempts(t.Context(), r.ID); err != nil || len(a) != 2 {
+		t.Errorf("%d failed attempts (%v)", len(a), err)
+	}
+	if err := s.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheFirstVersionsFileIsOpened(t *testing.T) {
+	t.Parallel()
+	s, err := Open(t.Context(), Config{Path: v1(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	checkV1(t, s)
+}
+
+func TestMigrationsGoForwardWithACopy(t *testing.T) {
+	t.Parallel()
+	path := v1(t)
+	next := append(migrations(), migration{`ALTER TABLE jobs ADD COLUMN mood TEXT NOT NULL DEFAULT 'fine'`})
+	s, err := open(t.Context(), Config{Path: path}, next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mood string
+	if err := s.db.QueryRow(t.Context(), `SELECT mood FROM jobs`).Scan(&mood); err != nil || mood != "fine" {
+		t.Errorf("the migration was not made: %q (%v)", mood, err)
+	}
+	checkV1(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// The older program refuses it, and changes nothing.
+	before, _ := os.ReadFile(path)
+	if _, err := Open(t.Context(), Config{Path: path}); !IsNewer(err) || !strings.Contains(err.Error(), "schema 2; this one knows 1") {
+		t.Errorf("a file of a newer version: %v", err)
+	}
+	if after, _ := os.ReadFile(path); string(after) != string(before) {
+		t.Error("the file of a newer version was changed")
+	}
+	// The copy is what was there before, and can be put back.
+	copies, _ := filepath.Glob(path + ".v1-*.bak")
+	if len(copies) != 1 {
+		t.Fatalf("%d copies were made", len(copies))
+	}
+	if err := os.Rename(copies[0], path); err != nil {
+		t.Fatal(err)
+	}
+	s, err = Open(t.Context(), Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	checkV1(t, s)
+}
+
+func TestAMigrationThatFailsChangesNothing(t *testing.T) {
+	t.Parallel()
+	broken := append(migrations(), migration{`ALTER TABLE jobs ADD COLUMN half TEXT`, `CREATE NONSENSE`})
+	for name, c := range map[string]func(t *testing.T) Config{
+		"sqlite":   func(t *testing.T) Config { return Config{Path: v1(t)} },
+		"postgres": func(t *testing.T) Config { return Config{URL: needs.Postgres(t)} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := c(t)
+			if s, err := Open(t.Context(), cfg); err != nil {
+				t.Fatal(err)
+			} else {
+				s.Close()
+			}
+			if _, err := open(t.Context(), cfg, broken); err == nil || !strings.Contains(err.Error(), "version 2") {
+				t.Errorf("a broken migration: %v", err)
+			}
+			s, err := Open(t.Context(), cfg)
+			if err != nil {
+				t.Fatalf("afterwards: %v", err)
+			}
+			defer s.Close()
+			if _, err := s.db.Exec(context.Background(), `SELECT half FROM jobs`); err == nil {
+				t.Error("half of the migration stayed")
+			}
+		})
+	}
+}
+
+func TestPostgresOfANewerVersionIsRefused(t *testing.T) {
+	t.Parallel()
+	cfg := Config{URL: needs.Postgres(t)}
+	s, err := open(t.Context(), cfg, append(migrations(), migration{`CREATE TABLE later (x BIGINT)`}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if _, err := Open(t.Context(), cfg); !IsNewer(err) {
+		t.Errorf("a newer Postgres: %v", err)
+	}
+}
