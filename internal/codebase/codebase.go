@@ -21,6 +21,9 @@ type Options struct {
 	// means 2,000 commits and 10 seconds. HistoryCommits < 0 reads none.
 	HistoryCommits int
 	HistoryTime    time.Duration
+	// Temp is the folder in which git's private folder is made, and removed
+	// again at the end; "" means the system's. It must lie outside the tree.
+	Temp string
 }
 
 // Tree is everything that is known about a repository without a model.

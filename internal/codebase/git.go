@@ -43,9 +43,13 @@ type git struct {
 // few kilobytes; what is longer is hostile.
 const gitLine = 1 << 16
 
+// gitFolder starts the names of our temporary folders.
+const gitFolder = "monitor-git-"
+
 // openGit finds the repository around root, if any, and makes the private
-// GIT_DIR for it. The caller closes it.
-func openGit(ctx context.Context, root string) (*git, error) {
+// GIT_DIR for it in a new folder in temp ("" is the system's). The caller
+// closes it.
+func openGit(ctx context.Context, root, temp string) (*git, error) {
 	program, err := exec.LookPath("git")
 	if err != nil {
 		return nil, ErrNoGit
@@ -53,7 +57,11 @@ func openGit(ctx context.Context, root string) (*git, error) {
 	if program, err = filepath.Abs(program); err != nil {
 		return nil, fmt.Errorf("cannot tell where git is: %w", err)
 	}
-	tmp, err := os.MkdirTemp("", "monitor-git-")
+	if temp == "" {
+		temp = os.TempDir()
+	}
+	sweep(temp)
+	tmp, err := os.MkdirTemp(temp, gitFolder)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a temporary folder for git's own files (is TMPDIR writable?): %w", err)
 	}
@@ -66,6 +74,16 @@ func openGit(ctx context.Context, root string) (*git, error) {
 }
 
 func (g *git) close() { os.RemoveAll(g.dir) }
+
+// sweep removes what a process that was killed left behind.
+func sweep(temp string) {
+	old, _ := filepath.Glob(filepath.Join(globEscape(temp), gitFolder+"*"))
+	for _, dir := range old {
+		if info, err := os.Lstat(dir); err == nil && info.IsDir() && time.Since(info.ModTime()) > 24*time.Hour {
+			os.RemoveAll(dir)
+		}
+	}
+}
 
 // fill writes the private GIT_DIR.
 func (g *git) fill(ctx context.Context, root string) error {
@@ -188,6 +206,7 @@ func (g *git) command(ctx context.Context, users bool, args ...string) (*exec.Cm
 	cmd.Env = g.environment(users)
 	cmd.Dir = filepath.Join(g.top, filepath.FromSlash(g.prefix))
 	cmd.WaitDelay = 2 * time.Second
+	dieWithUs(cmd)
 	diag := &tail{max: 4096}
 	cmd.Stderr = diag
 	return cmd, diag

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -112,6 +113,23 @@ func TestAPipeWhereGitReads(t *testing.T) {
 	if tree.History != nil || len(tree.Notes) != 1 || time.Since(started) > 30*time.Second {
 		t.Errorf("after %v: history %+v, notes %q", time.Since(started), tree.History, tree.Notes)
 	}
+}
+
+// TestAPipeAsGitignore: git would wait for ever, so the Scan says what to do.
+func TestAPipeAsGitignore(t *testing.T) {
+	userHome(t, "")
+	root := writeTree(t, map[string]string{"a/b/a.txt": "x\n"})
+	pipe := filepath.Join(root, "a", "b", ".gitignore")
+	if err := syscall.Mkfifo(pipe, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Scan(shortly(t), root, Options{}); err == nil || !strings.Contains(err.Error(), pipe) {
+		t.Errorf("%v", err)
+	}
+	if err := os.Remove(pipe); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "without it", paths(scanShortly(t, root)), []string{"a/b/a.txt"})
 }
 
 // TestUnreadable runs one look at a file without the right to read it. A

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,6 +30,18 @@ func (g *git) list(ctx context.Context) ([]listed, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, listTime,
 		fmt.Errorf("git took more than %v to list the files of %s: is it on a slow or broken disk?", listTime, g.top))
 	defer cancel()
+	ctx, stop := context.WithCancelCause(ctx)
+	watch := make(chan struct{})
+	go func() {
+		defer close(watch)
+		if odd := oddIgnoreFile(ctx, g.top); odd != "" {
+			stop(fmt.Errorf("%s is not a regular file, and git waits for ever to read it: remove it", odd))
+		}
+	}()
+	defer func() {
+		stop(nil)
+		<-watch
+	}()
 	files, err := g.listOnce(ctx)
 	if err == nil && len(files) == 0 && g.repository && g.prefix != "" {
 		// A folder that the repository around it ignores as a whole (a home
@@ -52,6 +65,37 @@ func (g *git) list(ctx context.Context) ([]listed, error) {
 		return nil, fmt.Errorf("cannot list the files: %w", err)
 	}
 	return files, nil
+}
+
+// patience is how long git may list files before we look whether something
+// holds it up.
+const patience = 2 * time.Second
+
+// oddIgnoreFile looks, when git takes long, for a .gitignore that is a pipe or
+// a device: git would open it and wait. "" when ctx ends or there is none.
+func oddIgnoreFile(ctx context.Context, top string) (found string) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ""
+	case <-timer.C:
+	}
+	_ = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case ctx.Err() != nil:
+			return fs.SkipAll
+		case err != nil:
+			return nil // git skips it as well
+		case d.IsDir() && d.Name() == ".git":
+			return fs.SkipDir
+		case d.Name() == ".gitignore" && !d.Type().IsRegular() && !d.IsDir() && d.Type()&fs.ModeSymlink == 0:
+			found = path
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return found
 }
 
 // without is a git for the same folder with an empty GIT_DIR.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // userHome gives the test a home folder of its own, with global excludes.
@@ -87,7 +88,7 @@ func splitNames(z string) []string {
 
 func listNames(t testing.TB, root string) []string {
 	t.Helper()
-	g, err := openGit(context.Background(), root)
+	g, err := openGit(context.Background(), root, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,4 +191,30 @@ func FuzzGlob(f *testing.F) {
 			t.Errorf("** does not match %q", name)
 		}
 	})
+}
+
+func TestTemporaryFolder(t *testing.T) {
+	userHome(t, "")
+	temp := t.TempDir()
+	addFiles(t, temp, map[string]string{gitFolder + "old/objects/x": "x", gitFolder + "new/x": "x", "other/x": "x"})
+	long := time.Now().Add(-48 * time.Hour)
+	for _, name := range []string{gitFolder + "old", "other"} {
+		if err := os.Chtimes(filepath.Join(temp, name), long, long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	scan(t, writeTree(t, map[string]string{"a.txt": "x\n"}), Options{Temp: temp})
+	entries, err := os.ReadDir(temp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	// Ours is gone, a killed one's too; one that may be at work stays.
+	equal(t, "left", left, []string{gitFolder + "new", "other"})
+	if _, err := Scan(context.Background(), t.TempDir(), Options{Temp: filepath.Join(temp, "nowhere")}); err == nil || !strings.Contains(err.Error(), "TMPDIR") {
+		t.Errorf("nowhere to write: %v", err)
+	}
 }

@@ -43,7 +43,7 @@ func Scan(ctx context.Context, root string, o Options) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := openGit(ctx, root)
+	g, err := openGit(ctx, root, o.Temp)
 	if err != nil {
 		return nil, err
 	}
@@ -124,6 +124,8 @@ type scanned struct {
 	file  *File
 	out   *fileOutline
 	aside *SetAside
+	// failed: the outline broke down, and the file is known as a whole only.
+	failed bool
 }
 
 // readAll reads the files in parallel and fills Files, SetAside and its
@@ -176,6 +178,9 @@ func (t *Tree) readAll(ctx context.Context, files []listed, o Options) (outlines
 		results[i] = scanned{}
 		if r.file == nil && r.out != nil {
 			others = append(others, outlinedFile{Path: files[i].path, Package: path.Dir(files[i].path), Out: r.out})
+		}
+		if r.failed {
+			t.Notes = append(t.Notes, fmt.Sprintf("%s could be read as a whole only: its outline failed, which is a fault of this program", oneLine(files[i].path)))
 		}
 		switch {
 		case r.file != nil:
@@ -249,12 +254,23 @@ func (r *reader) one(l listed) scanned {
 		return aside(why)
 	}
 	sum := sha256.Sum256(raw)
-	out := outline(language, l.path, text)
-	return scanned{out: &out, file: &File{
+	out, failed := safely(language, l.path, text)
+	return scanned{out: &out, failed: failed, file: &File{
 		Path: l.path, Language: language, Bytes: int64(len(raw)), Lines: lines, CodeLines: code,
 		Hash: hex.EncodeToString(sum[:]), Encoding: encoding, Test: codeLanguage(language) && testPath(language, l.path),
 		Imports: out.Imports, Package: path.Dir(l.path), Symbols: out.Symbols,
 	}}
+}
+
+// safely is outline, held. A parser that trips over a file that nobody thought
+// of must not take a whole analysis along.
+func safely(language, path string, text []byte) (out fileOutline, failed bool) {
+	defer func() {
+		if recover() != nil {
+			out, failed = fileOutline{}, true
+		}
+	}()
+	return outline(language, path, text), false
 }
 
 // maxMentions bounds the Go files that are read only for what they mention.

@@ -24,7 +24,7 @@ func ChangedSince(ctx context.Context, root, ref string) (map[string]bool, error
 	if err != nil {
 		return nil, err
 	}
-	g, err := openGit(ctx, root)
+	g, err := openGit(ctx, root, "")
 	if err != nil {
 		return nil, err
 	}
