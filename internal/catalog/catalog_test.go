@@ -195,31 +195,3 @@ func TestMistakesAreNamedByFileLineAndField(t *testing.T) {
 		t.Errorf("%d mistakes told: %v", n, err)
 	}
 }
-
-func FuzzLoad(f *testing.F) {
-	f.Add(row(oneFile))
-	f.Add("version: 1\nmodels: []\n")
-	f.Add("version: 1\nmodels:\n  - &a {name: x}\n  - *a\n  - <<: *a\n")
-	f.Add("models: [[[[[[")
-	f.Fuzz(func(t *testing.T, s string) {
-		if len(s) > 4096 {
-			return
-		}
-		c, err := catalog.Load([]byte(s), "fuzz.yaml")
-		if err != nil {
-			return
-		}
-		for _, m := range c.Models() {
-			if m.Name == "" || strings.Contains(m.Name, "/") || len(m.Quants) == 0 {
-				t.Errorf("a row %+v got through", m)
-			}
-			for _, q := range m.Quants {
-				for _, file := range q.Files {
-					if strings.Contains(file.Name, "..") && strings.Contains("/"+file.Name+"/", "/../") {
-						t.Errorf("the file %q got through", file.Name)
-					}
-				}
-			}
-		}
-	})
-}

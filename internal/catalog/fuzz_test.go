@@ -10,6 +10,37 @@ import (
 	"monitor/internal/fetch"
 )
 
+// Whatever a user's catalogue says, rows that get through are safe to make
+// folders and addresses of.
+func FuzzLoad(f *testing.F) {
+	f.Add("version: 1\nmodels:\n  - name: a\n    licence: MIT\n    context: 8\n    chat: gguf\n    architecture: llama\n    parameters: 1\n    kv_bytes: 1\n" +
+		"    skills: [code]\n    edit: {format: whole, source: x}\n    repo: a/b\n    quants:\n      - name: Q4\n        files: [{name: a.gguf, bytes: 1, sha256: unknown}]\n")
+	f.Add("version: 1\nmodels: []\n")
+	f.Add("version: 1\nmodels:\n  - &a {name: x}\n  - *a\n  - <<: *a\n")
+	f.Add("models: [[[[[[")
+	f.Fuzz(func(t *testing.T, s string) {
+		if len(s) > 2048 {
+			return
+		}
+		rows, err := parse([]byte(s), "fuzz.yaml")
+		if err != nil {
+			return
+		}
+		for _, m := range rows {
+			if strings.ContainsAny(m.Name, `/\`) || m.Name == "" || len(m.Quants) == 0 || strings.Contains(m.Revision, "..") {
+				t.Errorf("the row %+v got through", m)
+			}
+			for _, q := range m.Quants {
+				for _, file := range q.Files {
+					if !filepath.IsLocal(filepath.FromSlash(file.Name)) {
+						t.Errorf("the file %q got through", file.Name)
+					}
+				}
+			}
+		}
+	})
+}
+
 // Whatever a manifest says, its files lie in its folder or it is an import.
 func FuzzManifest(f *testing.F) {
 	f.Add([]byte(`{"version":1,"name":"a","quant":"Q4","files":[{"path":"m.gguf","bytes":5}],"source":"hf:a/b@main"}`))

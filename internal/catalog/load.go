@@ -90,17 +90,12 @@ func parse(src []byte, name string) ([]Model, error) {
 	if len(src) > maxUserBytes {
 		return nil, &RowError{File: name, Problem: fmt.Sprintf("the file has %d bytes; a catalogue may have %d", len(src), maxUserBytes)}
 	}
-	file, err := parser.ParseBytes(src, 0)
-	if err != nil {
-		return nil, yamlError(src, name, err)
-	}
-	var doc document
-	dec := yaml.NewDecoder(bytes.NewReader(src), yaml.Strict())
-	switch err := dec.Decode(&doc); {
-	case errors.Is(err, io.EOF):
+	file, doc, err := decode(src, name)
+	if errors.Is(err, io.EOF) {
 		return nil, nil // nothing but comments
-	case err != nil:
-		return nil, yamlError(src, name, err)
+	}
+	if err != nil {
+		return nil, err
 	}
 	at := &locator{file: file, name: name}
 	if doc.Version != schemaVersion {
@@ -118,6 +113,46 @@ func parse(src []byte, name string) ([]Model, error) {
 		at.checkModel(where, m)
 	}
 	return doc.Models, at.err()
+}
+
+// decode reads YAML into the form of the rows. The library that does it panics
+// on some inputs that are not YAML; that must not take the program with it.
+func decode(src []byte, name string) (file *ast.File, doc document, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = &RowError{File: name, Problem: "this is not YAML that can be read (a bracket that is never closed, perhaps)"}
+		}
+	}()
+	if file, err = parser.ParseBytes(src, 0); err != nil {
+		return nil, doc, yamlError(src, name, err)
+	}
+	for _, d := range file.Docs {
+		v := &aliasFinder{}
+		ast.Walk(v, d)
+		if v.found != nil {
+			return nil, doc, &RowError{File: name, Line: v.found.GetToken().Position.Line, Problem: "anchors and aliases (& and *) are not for catalogues; write the row out"}
+		}
+	}
+	err = yaml.NewDecoder(bytes.NewReader(src), yaml.Strict()).Decode(&doc)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = yamlError(src, name, err)
+	}
+	return file, doc, err
+}
+
+// aliasFinder looks for aliases, which can make a short file unfold without end.
+type aliasFinder struct{ found ast.Node }
+
+// Visit implements ast.Visitor.
+func (v *aliasFinder) Visit(n ast.Node) ast.Visitor {
+	switch n.(type) {
+	case *ast.AliasNode, *ast.AnchorNode, *ast.MergeKeyNode:
+		v.found = n
+	}
+	if v.found != nil {
+		return nil
+	}
+	return v
 }
 
 // fieldOn is the key that a line of the file begins with.
