@@ -68,6 +68,9 @@ func (p *Program) analyze(ctx context.Context, path string, f analyzeFlags) erro
 		return err
 	}
 	spec := pipeline.AnalyzeSpec{Root: root, Only: f.only, Since: f.since, MaxUnits: f.maxUnits}
+	if err := codebase.CheckGlobs(f.only); err != nil {
+		return usage("--only: %w", err)
+	}
 	if f.since != "" { // an unknown revision is a wrong argument, not a failed job
 		if _, err := codebase.ChangedSince(ctx, root, f.since); err != nil {
 			return usage("--since: %w", err)

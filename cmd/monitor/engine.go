@@ -2,13 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"path/filepath"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"monitor/internal/engine"
+	"monitor/internal/fetch"
 	"monitor/internal/gpu"
 )
 
@@ -173,6 +174,15 @@ func (p *Program) installWheel(ctx context.Context, ec engine.Config) (engine.En
 	return e, nil
 }
 
+// releaseMachine is what decides between llama.cpp's builds.
+func releaseMachine(m gpu.Machine) engine.ReleaseMachine {
+	out := engine.ReleaseMachine{CUDADriver: m.CUDAVersion}
+	for _, d := range m.GPUs {
+		out.Vulkan = out.Vulkan || d.Vendor == gpu.Nvidia || d.Vendor == gpu.AMD
+	}
+	return out
+}
+
 func (p *Program) installRelease(ctx context.Context, tag, variant, sum string) error {
 	m, err := gpu.Detect(ctx, gpu.Config{})
 	if err != nil {
@@ -180,6 +190,32 @@ func (p *Program) installRelease(ctx context.Context, tag, variant, sum string) 
 	}
 	meter := p.newMeter()
 	defer meter.close()
-	_ = m
-	return errors.New("unreachable until the release room lands " + tag + variant + sum)
+	cfg := engine.ReleaseConfig{
+		Dir: p.folders.engines(), CacheDir: filepath.Join(p.folders.Cache, "engines"), Tag: tag, Variant: variant, SHA256: sum,
+		APIBase: p.settings.Download.ReleaseAPI, DownloadBase: p.settings.Download.ReleaseURL,
+		Machine: releaseMachine(m), Client: p.fetcher(), Progress: meter.show,
+	}
+	plan, err := engine.PlanRelease(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	size := "of unknown size"
+	if plan.Download > 0 {
+		size = fetch.Bytes(plan.Download)
+	}
+	p.printf("engine    %s: %s; download %s, checksum %s\n", plan.ID, plan.Reason, size, plan.Trust)
+	dir, _, err := engine.InstallRelease(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	meter.close()
+	ec, err := p.engineConfig()
+	if err != nil {
+		return err
+	}
+	if err := engine.Use(ec, filepath.Base(dir)); err != nil {
+		return err
+	}
+	p.printf("installed %s, in use now\n", filepath.Base(dir))
+	return nil
 }

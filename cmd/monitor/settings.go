@@ -51,6 +51,7 @@ type DownloadSettings struct {
 	HFEndpoint  string `yaml:"hf_endpoint"`
 	HFTokenFile string `yaml:"hf_token_file"`
 	ReleaseAPI  string `yaml:"release_api"`
+	ReleaseURL  string `yaml:"release_url"`
 }
 
 //go:embed config.schema.json
@@ -90,6 +91,7 @@ func parseSettings(b []byte, name string) (Settings, error) {
 		{"$.analyze.max_file_bytes", "must be 0 (1 MiB) or more", s.Analyze.MaxFile < 0},
 		{"$.store.url", "must begin with postgres:// or postgresql://", s.Store.URL != "" && !strings.HasPrefix(s.Store.URL, "postgres://") && !strings.HasPrefix(s.Store.URL, "postgresql://")},
 		{"$.download.hf_endpoint", "must be an http or https address", s.Download.HFEndpoint != "" && !isHTTP(s.Download.HFEndpoint)},
+		{"$.download.release_url", "must be an http or https address", s.Download.ReleaseURL != "" && !isHTTP(s.Download.ReleaseURL)},
 		{"$.download.release_api", "must be an http or https address", s.Download.ReleaseAPI != "" && !isHTTP(s.Download.ReleaseAPI)},
 	} {
 		if c.bad {

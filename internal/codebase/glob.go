@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// checkGlobs says which glob of Options.Only cannot be understood.
-func checkGlobs(globs []string) error {
+// CheckGlobs says which glob of Options.Only cannot be understood; nil if all
+// can. Scan checks them too: this is for who wants to refuse them earlier.
+func CheckGlobs(globs []string) error {
 	for _, g := range globs {
 		for part := range strings.SplitSeq(g, "/") {
 			if _, err := path.Match(part, ""); err != nil {

@@ -93,7 +93,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.HistoryTime <= 0 {
 		o.HistoryTime = defaultHistoryTime
 	}
-	return o, checkGlobs(o.Only)
+	return o, CheckGlobs(o.Only)
 }
 
 // realFolder is the absolute path of a folder, links resolved.

@@ -176,8 +176,8 @@ func packageBudget(maxUnits, files int) int {
 // dataLanguages are formats whose files get no card: a model can say nothing
 // about them that a reader would want.
 var dataLanguages = map[string]bool{
-	"": true, "json": true, "jsonl": true, "yaml": true, "toml": true, "xml": true, "csv": true, "text": true, "ini": true,
-	"svg": true, "markdown": true, "gitignore": true, "properties": true, "diff": true, "restructuredtext": true,
+	"": true, "json": true, "yaml": true, "toml": true, "xml": true, "csv": true, "text": true, "ini": true, "markdown": true,
+	"restructuredtext": true, "diff": true, "go module": true, "css": true, "scss": true, "less": true, "properties": true,
 }
 
 func wantsCard(f codebase.File) bool { return !dataLanguages[f.Language] && f.CodeLines > 0 }

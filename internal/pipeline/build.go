@@ -174,7 +174,10 @@ func (a *Analyze) build(ctx context.Context, j job.Job, s AnalyzeSpec, sc *scann
 			rep.Notes = append(rep.Notes, fmt.Sprintf("Only the last %d commits of the history were read.", t.History.Commits))
 		}
 	}
-	found, left := machineFindings(t)
+	found, left := machineFindings(t, len(s.Only) > 0)
+	if len(s.Only) > 0 {
+		rep.Notes = append(rep.Notes, "Only a part of the tree was read (--only), so nothing is said about what is unreached or untested.")
+	}
 	for _, rule := range slices.Sorted(maps.Keys(left)) {
 		rep.Notes = append(rep.Notes, fmt.Sprintf("%d more findings of the rule %s were left out.", left[rule], rule))
 	}

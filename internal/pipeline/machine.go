@@ -31,10 +31,14 @@ const (
 
 // machineFindings are the findings that need no model, from the facts alone.
 // The second result tells, by rule, how many were left out by findingsPerRule.
-func machineFindings(t *codebase.Tree) ([]report.Finding, map[string]int) {
+// partial says that the tree is a part of something: then what is not called or
+// tested in it may well be, elsewhere.
+func machineFindings(t *codebase.Tree, partial bool) ([]report.Finding, map[string]int) {
 	rules := [][]report.Finding{
-		cycleFindings(t), hotspotFindings(t), oversizedFunctions(t), oversizedFiles(t),
-		untestedFindings(t), couplingFindings(t), unreachedFindings(t),
+		cycleFindings(t), hotspotFindings(t), oversizedFunctions(t), oversizedFiles(t), couplingFindings(t),
+	}
+	if !partial {
+		rules = append(rules, untestedFindings(t), unreachedFindings(t))
 	}
 	var all []report.Finding
 	left := map[string]int{}
