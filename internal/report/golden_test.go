@@ -3,6 +3,7 @@ package report_test
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -94,4 +95,51 @@ func TestSameReportSameBytes(t *testing.T) {
 			t.Errorf("%s: a different report has the same bytes", face)
 		}
 	}
+}
+
+// large is a report of n files, each with all that a card can have.
+func large(n int) *report.Report {
+	r := sample()
+	r.Files, r.Packages = nil, nil
+	for i := range n {
+		pkg := fmt.Sprintf("services/area%02d/module%03d", i%299%23, i%299)
+		r.Files = append(r.Files, report.File{Path: fmt.Sprintf("%s/some_reasonable_name_%d.go", pkg, i), Language: []string{"go", "typescript", "cpp"}[i%3], Package: pkg,
+			Lines: 20 + i*37%900, Functions: i % 30, Complexity: 400 / (1 + i*13%97), MaxComplexity: i % 40, Commits: 120 / (1 + i*7%61), Authors: []string{"Ada Lovelace"}, FanIn: i % 9, FanOut: i % 7,
+			Purpose: "Reads the requests of this area, checks them against the limits of the account, and hands them on to the queue with the priority that its tariff allows."})
+	}
+	seen := map[string]bool{}
+	for _, f := range r.Files {
+		if !seen[f.Package] {
+			seen[f.Package] = true
+			r.Packages = append(r.Packages, report.Package{Path: f.Package, Files: 4, Lines: 2000, Imports: []string{r.Files[len(seen)*17%n].Package}, Summary: "A module."})
+		}
+	}
+	for i := range 1200 {
+		r.Findings = append(r.Findings, report.Finding{Fingerprint: fmt.Sprint("big", i), Rule: "model-risk", Rank: report.Low, Title: "The result of Close is not looked at after a write", Model: "qwen2.5-coder-14b",
+			Why: "A full disk is not noticed.", Check: "Fill the disk.", Path: r.Files[i*3%n].Path, Line: i, EndLine: i + 1, Quote: "defer f.Close()\n_, err = f.Write(b)"})
+	}
+	return r
+}
+
+func TestLargePageStaysSmall(t *testing.T) {
+	// 6 MB is what a browser on a phone still opens without a pause.
+	page := render(t, "html", large(5000))
+	if len(page) > 6<<20 {
+		t.Errorf("5,000 files make a page of %.1f MB, the limit is 6", float64(len(page))/(1<<20))
+	}
+	if n := bytes.Count(page, []byte("some_reasonable_name_4999.go")); n == 0 {
+		t.Error("the last file is not in the page")
+	}
+	if n := bytes.Count(page, []byte(`class="node`)); n > 60 {
+		t.Errorf("%d boxes in the graph", n)
+	}
+}
+
+func BenchmarkHTML(b *testing.B) {
+	r := large(5000)
+	var size int
+	for b.Loop() {
+		size = len(render(b, "html", r))
+	}
+	b.ReportMetric(float64(size)/(1<<20), "MB/page")
 }

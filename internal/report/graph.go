@@ -62,7 +62,7 @@ func packageGraph(r *Report, langs map[string]int) graph {
 	if len(r.Packages) == 0 {
 		return g
 	}
-	group, folded := foldPackages(r.Packages)
+	group, folded := foldPackages(r.Packages, graphNodes)
 	g.Folded = folded
 	id := map[string]int{}
 	for _, p := range sortedPackages(r) {
@@ -95,7 +95,7 @@ func sortedPackages(r *Report) []Package {
 
 // foldPackages returns the name under which a package is drawn: its own, or,
 // where there are too many, the folder at the deepest level that is few enough.
-func foldPackages(ps []Package) (group func(string) string, folded bool) {
+func foldPackages(ps []Package, most int) (group func(string) string, folded bool) {
 	cut := func(p string, depth int) string {
 		parts := strings.SplitN(p, "/", depth+1)
 		if len(parts) <= depth {
@@ -103,7 +103,7 @@ func foldPackages(ps []Package) (group func(string) string, folded bool) {
 		}
 		return strings.Join(parts[:depth], "/") + "/…"
 	}
-	if len(ps) <= graphNodes {
+	if len(ps) <= most {
 		return func(p string) string { return p }, false
 	}
 	deepest := 1
@@ -115,7 +115,7 @@ func foldPackages(ps []Package) (group func(string) string, folded bool) {
 		for _, p := range ps {
 			seen[cut(p.Path, d)] = true
 		}
-		if len(seen) <= graphNodes {
+		if len(seen) <= most {
 			return func(p string) string { return cut(p, d) }, true
 		}
 	}
@@ -131,7 +131,7 @@ func foldPackages(ps []Package) (group func(string) string, folded bool) {
 		return cmp.Or(cmp.Compare(lines[b], lines[a]), cmp.Compare(a, b))
 	})
 	keep := map[string]bool{}
-	for _, n := range names[:graphNodes-1] {
+	for _, n := range names[:most-1] {
 		keep[n] = true
 	}
 	rest := fmt.Sprintf("%s more folders", count(len(names)-len(keep)))

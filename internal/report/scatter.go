@@ -15,7 +15,8 @@ const (
 	scatterRight       = 24.0
 	scatterTop         = 18.0
 	scatterBottom      = 54.0
-	scatterPoints      = 1200
+	scatterPoints      = 1200 // more are thinned
+	scatterAll         = 400  // the hottest are all drawn
 	scatterLabels      = 8
 )
 
@@ -65,10 +66,9 @@ func hotspotMap(r *Report, langs map[string]int) scatter {
 		s.Empty = noHotspots(r)
 		return s
 	}
-	if len(files) > scatterPoints {
-		s.Omitted = len(files) - scatterPoints
-		files = files[:scatterPoints]
-	}
+	all := len(files)
+	files = thinned(files)
+	s.Omitted = all - len(files)
 	maxX, maxY, maxL := 1, 1, 1
 	for _, f := range files {
 		maxX, maxY, maxL = max(maxX, f.Commits), max(maxY, f.Complexity), max(maxL, f.Lines)
@@ -76,10 +76,14 @@ func hotspotMap(r *Report, langs map[string]int) scatter {
 	x := newAxis(maxX, s.Left, s.Right)
 	y := newAxis(maxY, s.Bottom, s.Top)
 	s.XTicks, s.YTicks, s.XLog, s.YLog = x.ticks(), y.ticks(), x.log, y.log
+	most := 13.5
+	if len(files) > 300 {
+		most = 8
+	}
 	for i, f := range files {
 		s.Points = append(s.Points, scatterPoint{
 			X: x.at(float64(f.Commits)), Y: y.at(float64(f.Complexity)),
-			R:    3.5 + 13.5*math.Sqrt(float64(length(f.Lines))/float64(maxL)),
+			R:    3.5 + most*math.Sqrt(float64(length(f.Lines))/float64(maxL)),
 			Lang: langs[f.Language], Hot: i < scatterLabels,
 			Tip: fmt.Sprintf("%s\n%s, complexity %s\n%s", oneLine(f.Path), plural(f.Commits, "commit", "commits"),
 				count(f.Complexity), plural(f.Lines, "line", "lines")),
@@ -97,6 +101,21 @@ func hotspotMap(r *Report, langs map[string]int) scatter {
 		return 0
 	})
 	return s
+}
+
+// thinned keeps the hottest files and an even sample of the others: the shape
+// of the cloud stays, the page stays small.
+func thinned(files []File) []File {
+	if len(files) <= scatterPoints {
+		return files
+	}
+	out := slices.Clone(files[:scatterAll])
+	rest := files[scatterAll:]
+	n := scatterPoints - scatterAll
+	for i := range n {
+		out = append(out, rest[i*len(rest)/n])
+	}
+	return out
 }
 
 // axis maps 1…max onto a line, in logarithms where the range is wide.

@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"path"
 	"slices"
@@ -12,7 +13,7 @@ import (
 const (
 	treemapW, treemapH = 1080.0, 560.0
 	treemapHead        = 19.0 // of a package's name
-	treemapFiles       = 600  // tiles; the rest of a package is one tile
+	treemapFiles       = 2000 // tiles; the rest of a package is one tile
 	treemapPackages    = 80
 )
 
@@ -31,7 +32,7 @@ type treemapArea struct {
 
 type treemapTile struct {
 	X, Y, W, H float64
-	Lang       int // -1: several
+	Lang       int
 	Label      string
 	Tip        string
 }
@@ -46,14 +47,12 @@ func sizeMap(r *Report, langs map[string]int) treemap {
 	}
 	at := map[string]int{}
 	var groups []group
+	fold := foldFiles(r.Files)
 	for _, f := range r.Files {
 		if f.Lines <= 0 {
 			continue
 		}
-		name := f.Package
-		if name == "" {
-			name = path.Dir(f.Path)
-		}
+		name := fold(packageOf(f))
 		i, ok := at[name]
 		if !ok {
 			i = len(groups)
@@ -70,15 +69,6 @@ func sizeMap(r *Report, langs map[string]int) treemap {
 	slices.SortFunc(groups, func(a, b group) int {
 		return cmp.Or(cmp.Compare(b.lines, a.lines), cmp.Compare(a.name, b.name))
 	})
-	if len(groups) > treemapPackages {
-		rest := group{name: fmt.Sprintf("%s smaller packages", count(len(groups)-treemapPackages+1))}
-		for _, g := range groups[treemapPackages-1:] {
-			rest.lines += g.lines
-			rest.files = append(rest.files, g.files...)
-		}
-		groups = append(groups[:treemapPackages-1:treemapPackages-1], rest)
-		slices.SortStableFunc(groups, func(a, b group) int { return cmp.Compare(b.lines, a.lines) })
-	}
 	all := 0
 	sizes := make([]float64, len(groups))
 	for i, g := range groups {
@@ -107,37 +97,72 @@ func sizeMap(r *Report, langs map[string]int) treemap {
 	return t
 }
 
+func packageOf(f File) string {
+	if f.Package != "" {
+		return f.Package
+	}
+	return path.Dir(f.Path)
+}
+
+// foldFiles names the frame of a package, folded by folder as in the graph.
+func foldFiles(files []File) func(string) string {
+	lines := map[string]int{}
+	for _, f := range files {
+		lines[packageOf(f)] += length(f.Lines)
+	}
+	var ps []Package
+	for _, name := range slices.Sorted(maps.Keys(lines)) {
+		ps = append(ps, Package{Path: name, Lines: lines[name]})
+	}
+	fold, _ := foldPackages(ps, treemapPackages)
+	return fold
+}
+
 func (t *treemap) fill(files []File, in box, most int, langs map[string]int) {
 	files = slices.Clone(files)
 	slices.SortFunc(files, func(a, b File) int {
 		return cmp.Or(cmp.Compare(b.Lines, a.Lines), cmp.Compare(a.Path, b.Path))
 	})
-	shown := files[:min(len(files), most)]
-	sizes := make([]float64, 0, len(shown)+1)
-	for _, f := range shown {
-		sizes = append(sizes, float64(f.Lines))
+	pieces := make([]treemapPiece, 0, most+8)
+	for _, f := range files[:min(len(files), most)] {
+		pieces = append(pieces, treemapPiece{lang: langs[f.Language], lines: f.Lines, file: &f})
 	}
-	rest := 0
-	for _, f := range files[len(shown):] {
-		rest += f.Lines
+	// The smallest become one tile a language.
+	rest := map[int]treemapPiece{}
+	for _, f := range files[len(pieces):] {
+		p := rest[langs[f.Language]]
+		rest[langs[f.Language]] = treemapPiece{lang: langs[f.Language], lines: p.lines + f.Lines, files: p.files + 1}
 	}
-	if rest > 0 {
-		sizes = append(sizes, float64(rest))
+	for _, k := range slices.Sorted(maps.Keys(rest)) {
+		pieces = append(pieces, rest[k])
+	}
+	slices.SortStableFunc(pieces, func(a, b treemapPiece) int { return cmp.Compare(b.lines, a.lines) })
+	sizes := make([]float64, len(pieces))
+	for i, p := range pieces {
+		sizes[i] = float64(p.lines)
 	}
 	for i, b := range squarify(sizes, in) {
-		tile := treemapTile{X: b.x0, Y: b.y0, W: math.Max(b.x1-b.x0, 0.4), H: math.Max(b.y1-b.y0, 0.4), Lang: -1}
-		if i < len(shown) {
-			f := shown[i]
-			tile.Lang = langs[f.Language]
-			tile.Tip = fmt.Sprintf("%s\n%s, %s", oneLine(f.Path), plural(f.Lines, "line", "lines"), languageName(f.Language))
-			if tile.W > 46 && tile.H > 17 {
-				tile.Label = shorten(path.Base(oneLine(f.Path)), int((tile.W-6)/6.7))
-			}
-		} else {
-			tile.Tip = fmt.Sprintf("%s\n%s", plural(len(files)-len(shown), "smaller file", "smaller files"), plural(rest, "line", "lines"))
-		}
-		t.Tiles = append(t.Tiles, tile)
+		t.Tiles = append(t.Tiles, pieces[i].tile(b))
 	}
+}
+
+// treemapPiece is a file, or several small ones of one language.
+type treemapPiece struct {
+	lang, lines, files int
+	file               *File
+}
+
+func (p treemapPiece) tile(b box) treemapTile {
+	t := treemapTile{X: b.x0, Y: b.y0, W: math.Max(b.x1-b.x0, 0.4), H: math.Max(b.y1-b.y0, 0.4), Lang: p.lang}
+	if p.file == nil {
+		t.Tip = fmt.Sprintf("%s\n%s", plural(p.files, "smaller file", "smaller files"), plural(p.lines, "line", "lines"))
+		return t
+	}
+	t.Tip = fmt.Sprintf("%s\n%s, %s", oneLine(p.file.Path), plural(p.lines, "line", "lines"), languageName(p.file.Language))
+	if t.W > 46 && t.H > 17 {
+		t.Label = shorten(path.Base(oneLine(p.file.Path)), int((t.W-6)/6.7))
+	}
+	return t
 }
 
 // squarify divides a box among sizes (descending, all above 0) into pieces as

@@ -87,7 +87,6 @@ type tables struct {
 	Packages []packageRow
 	Files    []fileRow
 	More     []fileRow
-	Purposes bool // a column of the model's words
 	Coupled  []Coupled
 	SetAside []choice
 }
@@ -102,6 +101,8 @@ type packageRow struct {
 type fileRow struct {
 	File
 	Author string // who changed it most
+	By     string // the model whose words Purpose is
+	Trial  bool
 	Lang   int
 }
 
@@ -263,12 +264,14 @@ func tableView(r *Report, langs map[string]int) tables {
 	}
 	rows := make([]fileRow, 0, len(r.Files))
 	for _, f := range r.Files {
-		row := fileRow{File: f, Lang: langs[f.Language]}
+		row := fileRow{File: f, Lang: langs[f.Language], Trial: trial(r)}
+		if r.Model != nil {
+			row.By = oneLine(r.Model.Name)
+		}
 		row.Purpose = shorten(oneLine(f.Purpose), pagePurpose)
 		if len(f.Authors) > 0 {
 			row.Author = f.Authors[0]
 		}
-		t.Purposes = t.Purposes || f.Purpose != ""
 		rows = append(rows, row)
 	}
 	slices.SortStableFunc(rows, func(a, b fileRow) int {
