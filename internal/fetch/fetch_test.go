@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -473,4 +474,33 @@ func FuzzContentRange(f *testing.F) {
 			t.Errorf("%q gives %d of %d", s, start, total)
 		}
 	})
+}
+
+// A machine without a network learns so at once and not after all pauses.
+func TestUnknownHostIsNotWaitedFor(t *testing.T) {
+	c := &Client{HTTP: &http.Client{Transport: fails(func() error {
+		return &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "models.example", IsNotFound: true}}
+	})}, Pause: func(int) time.Duration { return time.Hour }}
+	err := c.File(t.Context(), Request{URL: "https://models.example/x", Dest: filepath.Join(t.TempDir(), "f")})
+	if err == nil || !strings.Contains(err.Error(), "connected to the internet") {
+		t.Errorf("got %v", err)
+	}
+}
+
+type fails func() error
+
+func (f fails) RoundTrip(*http.Request) (*http.Response, error) { return nil, f() }
+
+func BenchmarkFile(b *testing.B) {
+	body := content(99, 64<<20)
+	f := &faulty{body: body, etag: `"a"`}
+	url, dir := serve(b, f), b.TempDir()
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		dest := filepath.Join(dir, "f")
+		if err := quick().File(b.Context(), Request{URL: url, Dest: dest, SHA256: sumOf(body)}); err != nil {
+			b.Fatal(err)
+		}
+		os.Remove(dest)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -111,7 +112,7 @@ func (t *transfer) retry(ctx context.Context, try func(context.Context) (bool, e
 	if limit <= 0 {
 		limit = defaultAttempts
 	}
-	failures := 0
+	failures, working := 0, false
 	for range maxAttempts {
 		moved, err := try(ctx)
 		if err == nil {
@@ -124,6 +125,13 @@ func (t *transfer) retry(ctx context.Context, try func(context.Context) (bool, e
 		if !errors.As(err, &p) {
 			return err
 		}
+		// A name that nobody knows stays unknown while one waits, unless the line
+		// worked a moment ago.
+		var dns *net.DNSError
+		if errors.As(err, &dns) && dns.IsNotFound && !working {
+			return fmt.Errorf("%w; is this machine connected to the internet?", p.err)
+		}
+		working = working || moved
 		if moved {
 			failures = 0
 		}
@@ -628,6 +636,9 @@ func WriteFile(path string, b []byte) error {
 		return fmt.Errorf("cannot write %s: %w", path, err)
 	}
 	_, err = f.Write(b)
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
