@@ -297,6 +297,9 @@ func (c *cReader) localType() {
 	if !c.prevIs(';') && !c.prevIs('{') && !c.prevIs('}') && !c.prevIs(')') {
 		return
 	}
+	if !c.lx.mayLook() {
+		return
+	}
 	first := c.t
 	i, from, to := c.lx.pos, 0, 0
 	for ; i < len(c.lx.src) && i < c.lx.pos+300; i++ {
@@ -317,7 +320,7 @@ func (c *cReader) localType() {
 			return
 		}
 	}
-	c.lx.steps += i - c.lx.pos
+	c.lx.looked(i - c.lx.pos)
 	if c.lx.at(i) != '{' || len(c.frames) >= maxOpen {
 		return
 	}

@@ -268,11 +268,14 @@ func (r *jsReader) typeBody(top *jsFrame) {
 
 // exportList notes the names in export { a, b as c }.
 func (r *jsReader) exportList() {
+	if !r.lx.mayLook() {
+		return
+	}
 	end := r.lx.pos
 	for end < len(r.lx.src) && end < r.lx.pos+4096 && r.lx.src[end] != '}' {
 		end++
 	}
-	r.lx.steps += end - r.lx.pos
+	r.lx.looked(end - r.lx.pos)
 	for _, part := range bytes.Split(r.lx.src[r.lx.pos:end], []byte{','}) {
 		if f := bytes.Fields(part); len(f) > 0 && len(r.exportedList) < 10000 {
 			r.exportedList[string(f[0])] = true

@@ -136,6 +136,8 @@ func hostile(n int) map[string]string {
 		"backquotes":    strings.Repeat("`${", n/3),
 		"comments":      strings.Repeat("/*", n/2),
 		"slashes":       strings.Repeat("= /", n/3),
+		"open classes":  strings.Repeat("= /[", n/4),
+		"one doc":       "// " + strings.Repeat("doc ", 1000) + "\n" + strings.Repeat("const x=1;", n/10),
 		"raw":           strings.Repeat("r#\"", n/3),
 		"functions":     strings.Repeat("function f(){", n/13),
 		"fn":            strings.Repeat("fn f(){", n/7),
@@ -170,10 +172,10 @@ func indented(n int) string {
 	return b.String()
 }
 
-// maxStepsPerByte bounds the bytes looked at per byte of text: each is scanned
-// at most twice, and lookahead for generics is at most angleLimit bytes per
-// angle bracket.
-const maxStepsPerByte = angleLimit
+// maxStepsPerByte bounds the bytes looked at per byte of text: C is scanned
+// twice where it does not balance, and looking ahead has a budget of four times
+// the text (and 16 KiB, of which a text of 20,000 bytes feels one more).
+const maxStepsPerByte = 16
 
 // TestOutlineLinear counts the steps for hostile texts of n and 2n bytes: the
 // double must not take more than about twice as many.

@@ -171,6 +171,7 @@ func (o *outliner) docBefore(line int) string {
 	if l.docLine != line-1 && l.docLine != line {
 		return ""
 	}
+	l.docLine = -1 // one comment speaks of one declaration
 	return firstSentence(commentText(l.src[l.docStart:l.docEnd]))
 }
 
@@ -212,6 +213,15 @@ func commentText(c []byte) string {
 	return b.String()
 }
 
+// mayLook says that the file's budget for looking ahead, a small multiple of
+// its length, is not spent: hostile text costs no more than real code.
+func (l *lexer) mayLook() bool { return l.ahead <= 4*len(l.src)+1<<14 }
+
+func (l *lexer) looked(n int) {
+	l.ahead += n
+	l.steps += n
+}
+
 // angleLimit is how far a generic argument list is looked ahead for.
 const angleLimit = 1024
 
@@ -220,8 +230,11 @@ const angleLimit = 1024
 func (l *lexer) angles(pos int) int {
 	depth, round := 0, 0
 	end := min(len(l.src), pos+angleLimit)
+	if !l.mayLook() {
+		return -1
+	}
 	i := pos
-	defer func() { l.steps += i - pos }()
+	defer func() { l.looked(i - pos) }()
 	for ; i < end; i++ {
 		switch c := l.src[i]; c {
 		case '<':

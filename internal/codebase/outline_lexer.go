@@ -88,6 +88,8 @@ type lexer struct {
 	// steps counts bytes looked at, lookahead included: the tests hold it to
 	// a multiple of the file's length.
 	steps int
+	// ahead counts those of lookahead alone.
+	ahead int
 }
 
 func newLexer(d *dialect, src []byte) lexer {
@@ -418,11 +420,14 @@ func (l *lexer) templateRest() tok {
 
 // regex takes a regular expression, or nothing where none closes on the line.
 func (l *lexer) regex() bool {
+	if !l.mayLook() {
+		return false
+	}
 	class := false
 	for i := l.pos + 1; i < len(l.src); i++ {
 		switch l.src[i] {
 		case '\n':
-			l.steps += i - l.pos
+			l.looked(i - l.pos)
 			return false
 		case '\\':
 			i++
@@ -440,7 +445,7 @@ func (l *lexer) regex() bool {
 			return true
 		}
 	}
-	l.steps += len(l.src) - l.pos
+	l.looked(len(l.src) - l.pos)
 	return false
 }
 

@@ -201,6 +201,9 @@ func (p *pyReader) variable(word []byte, line int) {
 // imports reads the names of an import statement, without moving on.
 func (p *pyReader) imports(pos int) {
 	l := &p.lx
+	if !l.mayLook() {
+		return
+	}
 	end := pos
 	for depth := 0; end < len(l.src) && end < pos+4096; end++ {
 		c := l.src[end]
@@ -212,7 +215,7 @@ func (p *pyReader) imports(pos int) {
 			break
 		}
 	}
-	l.steps += end - pos
+	l.looked(end - pos)
 	text := strings.NewReplacer("\\\n", " ", "\n", " ", "\r", " ", "(", " ", ")", " ").Replace(pyUncommented(string(l.src[pos:end])))
 	if rest, ok := strings.CutPrefix(text, "import"); ok {
 		for _, part := range strings.Split(rest, ",") {

@@ -8,7 +8,8 @@ import "strings"
 type rustReader struct {
 	*outliner
 	frames []rustFrame
-	hidden int // braces beyond maxOpen
+	inside [rustTemplate + 1]int // open frames by kind
+	hidden int                   // braces beyond maxOpen
 	t      tok
 	prev   tok
 	// Where the current item began, once a modifier (pub, unsafe, …) was seen.
@@ -67,6 +68,7 @@ func (r *rustReader) push(f rustFrame) {
 		return
 	}
 	r.frames = append(r.frames, f)
+	r.inside[f.kind]++
 	if f.kind == rustFn {
 		r.enter(f.symbol)
 	}
@@ -76,6 +78,7 @@ func (r *rustReader) pop(line int) {
 	n := len(r.frames) - 1
 	f := r.frames[n]
 	r.frames = r.frames[:n]
+	r.inside[f.kind]--
 	if f.symbol >= 0 {
 		r.leave(f.symbol, line)
 	}
@@ -366,14 +369,7 @@ func (r *rustReader) function() {
 	r.advance()
 }
 
-func (r *rustReader) within(k rustKind) bool {
-	for _, f := range r.frames {
-		if f.kind == k {
-			return true
-		}
-	}
-	return false
-}
+func (r *rustReader) within(k rustKind) bool { return r.inside[k] > 0 }
 
 // body moves on to the brace that opens the body of the item, past generics,
 // parameters and where clauses; false where there is none.
