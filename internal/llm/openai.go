@@ -48,6 +48,7 @@ func NewOpenAI(c OpenAIConfig) *OpenAI {
 	if o.http == nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
 		t.MaxIdleConnsPerHost = 64
+		t.IdleConnTimeout = 2 * time.Second // a server that closes an idle connection as we use it looks like one that crashed; most close after 5 s
 		o.http = &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		}}

@@ -32,6 +32,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -175,7 +176,7 @@ func Start(ctx context.Context, c Config) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Runner{cfg: c, changed: make(chan struct{}), http: newHTTP()}
+	r := &Runner{cfg: c, changed: make(chan struct{}), http: newHTTP(c.Engine.Source != engine.FromURL)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.info = Info{Model: c.Model.Name, ModelSHA256: c.Model.SHA256, Engine: c.Engine.ID, Build: c.Engine.Build, Slots: c.Slots, Window: c.Window}
 	if c.Engine.Source == engine.FromURL {
@@ -193,10 +194,14 @@ func Start(ctx context.Context, c Config) (*Runner, error) {
 }
 
 // newHTTP is a client that talks to the engine and nobody else: no proxy for the
-// loopback, no redirect followed.
-func newHTTP() *http.Client {
+// loopback, no redirect followed. It opens a connection per call to an engine of
+// ours: a kept one may be closed by the server in the moment of its next use,
+// which looks like a crash, and holds one of the server's few threads meanwhile.
+func newHTTP(ours bool) *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxIdleConnsPerHost = 64
+	t.IdleConnTimeout = 2 * time.Second // servers close theirs after 5 s
+	t.DisableKeepAlives = ours
 	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
@@ -219,15 +224,27 @@ func (r *Runner) Log() []string {
 // long as ctx allows; a call that the engine's death hits fails with kind
 // unavailable and may be asked again.
 func (r *Runner) Chat(ctx context.Context, q llm.Request) (*llm.Stream, error) {
-	s, err := r.service(ctx)
-	if err != nil {
-		return nil, err
+	for {
+		s, err := r.service(ctx)
+		if err != nil {
+			return nil, err
+		}
+		stream, err := s.chat.Chat(ctx, q)
+		if err == nil {
+			return r.tap(s, stream), nil
+		}
+		err = r.judge(s, err)
+		if !neverSent(err) || s.child == nil || !s.child.gone() {
+			return nil, err
+		}
+		// The engine had died before this call could reach it: the next one gets it.
 	}
-	stream, err := s.chat.Chat(ctx, q)
-	if err != nil {
-		return nil, r.judge(s, err)
-	}
-	return r.tap(s, stream), nil
+}
+
+// neverSent says whether a call failed before a byte of it was sent.
+func neverSent(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial"
 }
 
 // tap passes a stream on and learns from it: tokens mean health, missed
@@ -274,6 +291,7 @@ func (r *Runner) judge(s *service, err error) error {
 		if wedged && s.child != nil && !s.child.gone() {
 			r.log.note("monitor: no token within the deadline for %d calls in a row; the engine is killed and started anew", r.cfg.Wedged)
 			killGroup(s.child.cmd.Process)
+			<-s.child.ended
 		}
 	case llm.Cut, llm.Unavailable, llm.Garbage:
 		// The connection breaks a moment before the process is seen to be gone.
@@ -293,7 +311,7 @@ func (r *Runner) service(ctx context.Context) (*service, error) {
 		switch {
 		case failed != nil:
 			return nil, &llm.Error{Kind: llm.Unavailable, Message: "the engine is down for good", Err: failed}
-		case now != nil:
+		case now != nil && (now.child == nil || !now.child.gone()):
 			return now, nil
 		}
 		select {
