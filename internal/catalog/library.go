@@ -248,7 +248,8 @@ func (l *Library) Find(name string) (Installed, error) {
 }
 
 // Remove takes an installed model away: its files where they are ours, only the
-// record where they were imported. It waits for a pull of the same model.
+// record where they were imported. What a pull that was given up has left is
+// taken away too. It waits for a pull of the same model.
 func (l *Library) Remove(ctx context.Context, name string) (Installed, error) {
 	all, lerr := l.List()
 	base, quant, _ := strings.Cut(strings.ToLower(strings.TrimSpace(name)), "@")
@@ -270,7 +271,41 @@ func (l *Library) Remove(ctx context.Context, name string) (Installed, error) {
 		}
 		return in, nil
 	}
+	if in, err := l.removePart(ctx, base, quant); err != nil || in.Name != "" {
+		return in, err
+	}
 	return Installed{}, errors.Join(&NotInstalledError{Name: name}, lerr)
+}
+
+// removePart removes the folder of a pull that was begun and never finished.
+func (l *Library) removePart(ctx context.Context, base, quant string) (Installed, error) {
+	if !modelName.MatchString(base) {
+		return Installed{}, nil
+	}
+	entries, err := os.ReadDir(l.Dir)
+	if err != nil {
+		return Installed{}, nil
+	}
+	for _, e := range entries {
+		q, ours := strings.CutPrefix(e.Name(), base+"--")
+		if !ours || !e.IsDir() || quant != "" && q != strings.ToLower(quant) {
+			continue
+		}
+		in := Installed{Name: base, Quant: strings.ToUpper(q), dir: filepath.Join(l.Dir, e.Name())}
+		unlock, err := fetch.Lock(ctx, in.dir+".lock", nil)
+		if err != nil {
+			return in, err
+		}
+		defer unlock()
+		if _, err := os.Stat(filepath.Join(in.dir, manifestName)); err == nil {
+			return in, fmt.Errorf("%s was installed a moment ago; run the command again to remove it", base)
+		}
+		if err := os.RemoveAll(in.dir); err != nil {
+			return in, fmt.Errorf("cannot remove what is left of %s: %w", base, err)
+		}
+		return in, nil
+	}
+	return Installed{}, nil
 }
 
 // SHA256 is the checksum of an installed model's content: that of its file, or,

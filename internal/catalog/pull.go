@@ -175,14 +175,16 @@ func (l *Library) Pull(ctx context.Context, p Plan, progress func(fetch.Progress
 		sums = append(sums, f.SHA256)
 		before += f.Bytes
 	}
-	in, err = l.settle(in, sums)
-	if err != nil {
+	if _, err := ReadHeader(in.Path()); err != nil {
 		// What has the right checksum and is no model was never one; what had no
 		// checksum may be an error page. Either way it must not stay under the name.
 		for _, path := range in.paths() {
 			os.Remove(path)
 		}
 		return Installed{}, fmt.Errorf("what came for %s was not kept: %w", p.Name, err)
+	}
+	if in, err = l.settle(in, sums); err != nil {
+		return Installed{}, err
 	}
 	if _, err := l.SHA256(ctx, in); err != nil {
 		return Installed{}, err

@@ -288,6 +288,17 @@ func TestPullKilledInTheMiddleGoesOn(t *testing.T) {
 	cmd.Process.Kill()
 	cmd.Wait()
 	mustNotBeInstalled(t, l)
+	// What is left can be thrown away instead.
+	other := &catalog.Library{Dir: t.TempDir()}
+	if err := os.CopyFS(other.Dir, os.DirFS(l.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	if in, err := other.Remove(t.Context(), "test-model"); err != nil || in.Name != "test-model" {
+		t.Errorf("removed %+v, %v", in, err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(other.Dir, "*", "*")); len(left) != 0 {
+		t.Errorf("left: %q", left)
+	}
 	p, err := l.Plan(t.Context(), testModel(t), "")
 	if err != nil || p.Download != int64(len(body)-len(body)/2) {
 		t.Errorf("planned %+v, %v", p, err)

@@ -241,8 +241,10 @@ func (c *ReleaseConfig) checked(published map[string]releaseAsset, name string, 
 	}
 	u, err := url.Parse(a.URL)
 	base, _ := url.Parse(c.DownloadBase)
-	if err != nil || u.Scheme != "https" && (base == nil || u.Scheme != base.Scheme) {
-		return a, fmt.Errorf("the release names %q as the address of %s, which is not https", a.URL, name)
+	// A description of a release may not send us anywhere else than where archives
+	// are known to be.
+	if err != nil || base == nil || u.Host != base.Host || u.Scheme != base.Scheme {
+		return a, fmt.Errorf("the release names %q as the address of %s, which is not at %s", a.URL, name, c.DownloadBase)
 	}
 	return a, nil
 }

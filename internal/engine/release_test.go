@@ -259,6 +259,7 @@ func TestReleaseRefusals(t *testing.T) {
 	refuse("another checksum given", "SHA-256", func(_ *github, c *engine.ReleaseConfig) { c.SHA256 = strings.Repeat("0", 64) })
 	refuse("no checksum at all", "not a SHA-256", func(_ *github, c *engine.ReleaseConfig) { c.SHA256 = "abc" })
 	refuse("no such release", "no release b1", func(_ *github, c *engine.ReleaseConfig) { c.Tag = "b1" })
+	refuse("archive elsewhere", "which is not at", func(_ *github, c *engine.ReleaseConfig) { c.DownloadBase = "https://github.example" })
 	refuse("tag with a path", "not the name of a release", func(_ *github, c *engine.ReleaseConfig) { c.Tag = "../../x" })
 	refuse("no archive for the system", "no archive for plan9", func(_ *github, c *engine.ReleaseConfig) { c.Machine.OS = "plan9" })
 	refuse("no such variant", "there are: cpu", func(_ *github, c *engine.ReleaseConfig) { c.Variant = "vulkan" })

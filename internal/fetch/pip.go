@@ -125,7 +125,11 @@ func (c *Client) PipInstall(ctx context.Context, in PipInstall) error {
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return fmt.Errorf("cannot make the folder for %s: %w", in.Target, err)
 	}
-	unlock, err := Lock(ctx, in.Target+".lock", nil)
+	unlock, err := Lock(ctx, in.Target+".lock", func(holder string) {
+		if in.Progress != nil {
+			in.Progress(Progress{File: filepath.Base(in.Target), Total: in.Size, Waiting: holder + " is installing it; waiting"})
+		}
+	})
 	if err != nil {
 		return err
 	}

@@ -599,7 +599,9 @@ func (p *part) finish(dest string) error {
 	if err := p.f.Sync(); err != nil {
 		return fmt.Errorf("cannot write %s to the disk: %w", p.path, err)
 	}
-	p.close()
+	// Not close: an empty file is a file too.
+	p.f.Close()
+	p.f = nil
 	if err := os.Rename(p.path, dest); err != nil {
 		return fmt.Errorf("%s is whole but cannot be given its name: %w", p.path, err)
 	}
