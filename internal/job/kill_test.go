@@ -235,7 +235,7 @@ func killRun(t *testing.T, c child, cfg store.Config, kills int, seed uint64) (a
 			}
 			began, wait = time.Now(), time.Duration(rng.IntN(80))*time.Millisecond
 		}
-		for time.Since(began) < wait && fileSize(asked)-from < 50*7 {
+		for time.Since(began) < wait && fileSize(asked)-from < 28*7 {
 			<-time.After(time.Millisecond)
 		}
 		select {
@@ -350,14 +350,14 @@ func same(t *testing.T, js *job.Jobs, id string, want []job.Result) {
 func TestKilledFiftyTimesNothingIsLostOrAskedAgain(t *testing.T) {
 	t.Parallel()
 	cfg := store.Config{Path: filepath.Join(t.TempDir(), "monitor.db")}
-	if again := killRun(t, child{Units: 3300, Workers: 4}, cfg, 50, 1); again > 0 {
+	if again := killRun(t, child{Units: 2000, Workers: 4}, cfg, 50, 1); again > 0 {
 		t.Errorf("%d finished units were asked for again", again)
 	}
 }
 
 func TestKilledOnPostgresNothingIsLostOrAskedAgain(t *testing.T) {
 	t.Parallel()
-	if again := killRun(t, child{Units: 1500, Workers: 4}, store.Config{URL: needs.Postgres(t)}, 10, 3); again > 0 {
+	if again := killRun(t, child{Units: 700, Workers: 4}, store.Config{URL: needs.Postgres(t)}, 10, 3); again > 0 {
 		t.Errorf("%d finished units were asked for again", again)
 	}
 }
@@ -365,7 +365,7 @@ func TestKilledOnPostgresNothingIsLostOrAskedAgain(t *testing.T) {
 func TestTheKillTestCatchesAStoreThatForgets(t *testing.T) {
 	t.Parallel()
 	cfg := store.Config{Path: filepath.Join(t.TempDir(), "monitor.db")}
-	if again := killRun(t, child{Units: 1500, Workers: 4, Forgetful: true}, cfg, 12, 2); again == 0 {
+	if again := killRun(t, child{Units: 1000, Workers: 4, Forgetful: true}, cfg, 12, 2); again == 0 {
 		t.Error("a store that keeps answers in memory was not caught: the test is blind")
 	}
 }

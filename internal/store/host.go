@@ -42,18 +42,18 @@ func (s *Store) Engine(ctx context.Context) (job.Engine, error) {
 // Claim makes the caller the one that runs a job; see job.Host.
 func (s *Store) Claim(ctx context.Context, id string) (release func() error, err error) {
 	if s.pg != nil {
-		return s.claimPostgres(ctx, id)
+		return claimPostgres(s, ctx, id)
 	}
-	if err := private(filepath.Dir(s.claim(id))); err != nil {
+	if err := private(filepath.Dir(claimFile(s, id))); err != nil {
 		return nil, fmt.Errorf("the folder of locks cannot be made: %w", err)
 	}
-	return hold(s.claim(id), "job "+id)
+	return hold(claimFile(s, id), "job "+id)
 }
 
 // Claimed tells whether a living process runs a job.
 func (s *Store) Claimed(ctx context.Context, id string) (bool, error) {
 	if s.pg == nil {
-		return held(s.claim(id))
+		return held(claimFile(s, id))
 	}
 	var n int
 	key := uint64(lockKey(id))
@@ -66,7 +66,7 @@ func (s *Store) Claimed(ctx context.Context, id string) (bool, error) {
 // claimPostgres holds an advisory lock on a connection of its own: it ends with
 // the process. A server notices a machine that lost power or its network only
 // after its TCP keep-alive (tcp_keepalives_idle, two hours by default).
-func (s *Store) claimPostgres(ctx context.Context, id string) (func() error, error) {
+func claimPostgres(s *Store, ctx context.Context, id string) (func() error, error) {
 	conn, err := s.pg.Acquire(ctx)
 	if err != nil {
 		return nil, err
@@ -76,7 +76,10 @@ func (s *Store) claimPostgres(ctx context.Context, id string) (func() error, err
 	// The server needs a moment to notice that a process was killed.
 	for try := 0; !got && try < 20; try++ {
 		if try > 0 {
-			time.Sleep(50 * time.Millisecond)
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+			}
 		}
 		if err := c.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, lockKey(id)).Scan(&got); err != nil {
 			_ = c.Close(ctx)
@@ -84,7 +87,7 @@ func (s *Store) claimPostgres(ctx context.Context, id string) (func() error, err
 		}
 	}
 	if !got {
-		who := s.postgresOwner(ctx, id)
+		who := postgresOwner(s, ctx, id)
 		_ = c.Close(ctx)
 		return nil, &job.HeldError{What: "job " + id, Who: who}
 	}
@@ -96,7 +99,7 @@ func (s *Store) claimPostgres(ctx context.Context, id string) (func() error, err
 	return func() error { return c.Close(context.WithoutCancel(ctx)) }, nil
 }
 
-func (s *Store) postgresOwner(ctx context.Context, id string) string {
+func postgresOwner(s *Store, ctx context.Context, id string) string {
 	var who string
 	key := uint64(lockKey(id))
 	err := s.pg.QueryRow(ctx, `SELECT a.application_name || ' at ' || coalesce(host(a.client_addr), 'this host')
@@ -116,13 +119,13 @@ func pgSelf() string {
 	return name[:min(63, len(name))]
 }
 
-func (s *Store) claim(id string) string {
+func claimFile(s *Store, id string) string {
 	return filepath.Join(filepath.Dir(s.path), claimFolder, id+".lock")
 }
 
 // dropClaim removes the lock file of a job that is deleted.
-func (s *Store) dropClaim(id string) {
+func dropClaim(s *Store, id string) {
 	if s.pg == nil {
-		_ = os.Remove(s.claim(id))
+		_ = os.Remove(claimFile(s, id))
 	}
 }

@@ -46,7 +46,7 @@ func hold(path, what string) (release func() error, err error) {
 		if err = lockFile(f); !errors.Is(err, errLocked) || try >= 20 {
 			break
 		}
-		time.Sleep(5 * time.Millisecond)
+		<-time.After(5 * time.Millisecond)
 	}
 	if errors.Is(err, errLocked) {
 		who := owner(f)

@@ -43,7 +43,7 @@ func openPostgres(ctx context.Context, url string, m []migration) (*Store, error
 	if v > len(m) {
 		return fail(newer(s.Where(), v, len(m)))
 	}
-	if err := s.migrate(ctx, m, time.Now().UnixMilli()); err != nil {
+	if err := migrate(ctx, s, m, time.Now().UnixMilli()); err != nil {
 		return fail(s.Explain(err))
 	}
 	return s, nil

@@ -85,7 +85,7 @@ func version(ctx context.Context, q dbos.Querier, postgres bool) (int, error) {
 
 // migrate brings the schema from its version to the last one, each migration in
 // its own transaction. Whoever comes second to the same migration finds it done.
-func (s *Store) migrate(ctx context.Context, m []migration, now int64) error {
+func migrate(ctx context.Context, s *Store, m []migration, now int64) error {
 	for {
 		more := false
 		err := s.tx(ctx, func(q dbos.Querier) error {

@@ -153,7 +153,7 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 		return job.ErrUnknown
 	})
 	if err == nil {
-		s.dropClaim(id)
+		dropClaim(s, id)
 	}
 	return err
 }

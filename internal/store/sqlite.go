@@ -44,7 +44,7 @@ func openSQLite(ctx context.Context, path string, patience time.Duration, m []mi
 	if err != nil {
 		return nil, err
 	}
-	if err := s.ready(ctx, m, unclean); err != nil {
+	if err := ready(ctx, s, m, unclean); err != nil {
 		_ = s.lite.Close()
 		return nil, s.Explain(err)
 	}
@@ -86,7 +86,7 @@ func notOurs(path string) error {
 }
 
 // ready checks the database after an unclean end and brings it up to date.
-func (s *Store) ready(ctx context.Context, m []migration, unclean bool) error {
+func ready(ctx context.Context, s *Store, m []migration, unclean bool) error {
 	if unclean && size(s.path) <= quickCheckUpTo {
 		if err := pragmaCheck(ctx, s.lite, "quick_check(1)"); err != nil {
 			return damaged(s.path, err.Error())
@@ -108,7 +108,7 @@ func (s *Store) ready(ctx context.Context, m []migration, unclean bool) error {
 		_ = os.Remove(backup)
 		return fmt.Errorf("before the database is changed for this version of the Monitor it is copied to %s, which failed: %w", backup, s.Explain(err))
 	}
-	return s.migrate(ctx, m, time.Now().UnixMilli())
+	return migrate(ctx, s, m, time.Now().UnixMilli())
 }
 
 func newer(where string, v, known int) error {
@@ -177,7 +177,7 @@ func create(ctx context.Context, path string, m []migration) error {
 	if err != nil {
 		return err
 	}
-	err = s.migrate(ctx, m, time.Now().UnixMilli())
+	err = migrate(ctx, s, m, time.Now().UnixMilli())
 	if cerr := s.lite.Close(); err == nil {
 		err = cerr // closing writes the log into the file
 	}

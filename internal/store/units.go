@@ -44,7 +44,7 @@ const resultColumns = `u.stage, u.n, u.unit, u.key, u.input, u.state, u.attempts
 func (s *Store) Each(ctx context.Context, id string, stage int, f func(job.Result) error) error {
 	const page = 500
 	for from := 0; ; {
-		rs, next, err := s.results(ctx, `u.job = $1 AND u.stage = $2 AND u.n >= $3 ORDER BY u.n LIMIT $4`, id, stage, from, page)
+		rs, next, err := results(ctx, s.db, `u.job = $1 AND u.stage = $2 AND u.n >= $3 ORDER BY u.n LIMIT $4`, id, stage, from, page)
 		if err != nil {
 			return err
 		}
@@ -62,12 +62,12 @@ func (s *Store) Each(ctx context.Context, id string, stage int, f func(job.Resul
 
 // Listed returns the units in a state, "" for all, in plan order.
 func (s *Store) Listed(ctx context.Context, id string, state job.UnitState) ([]job.Result, error) {
-	rs, _, err := s.results(ctx, `u.job = $1 AND ($2 = '' OR u.state = $2) ORDER BY u.stage, u.n`, id, string(state))
+	rs, _, err := results(ctx, s.db, `u.job = $1 AND ($2 = '' OR u.state = $2) ORDER BY u.stage, u.n`, id, string(state))
 	return rs, err
 }
 
-func (s *Store) results(ctx context.Context, where string, args ...any) (out []job.Result, next int, err error) {
-	rows, err := s.db.Query(ctx, `SELECT `+resultColumns+` FROM units u LEFT JOIN bodies b ON b.hash = u.body WHERE `+where, args...)
+func results(ctx context.Context, q dbos.Querier, where string, args ...any) (out []job.Result, next int, err error) {
+	rows, err := q.Query(ctx, `SELECT `+resultColumns+` FROM units u LEFT JOIN bodies b ON b.hash = u.body WHERE `+where, args...)
 	if err != nil {
 		return nil, 0, err
 	}
