@@ -16,8 +16,15 @@ import (
 	"monitor/internal/fakeengine"
 )
 
+// playVariable makes the test binary play the program, for tests that need it
+// as a process outside of a script.
+const playVariable = "MONITOR_TEST_PLAY"
+
 func TestMain(m *testing.M) {
 	fakeengine.RunIfAsked()
+	if os.Getenv(playVariable) == "monitor" {
+		os.Exit(run())
+	}
 	testscript.Main(m, map[string]func(){"monitor": func() { os.Exit(run()) }})
 }
 

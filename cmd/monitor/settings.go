@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 )
@@ -32,6 +33,9 @@ type EngineSettings struct {
 	Python    string `yaml:"python"`
 	Threads   int    `yaml:"threads"`
 	GPULayers *int   `yaml:"gpu_layers"`
+	// FirstToken and NextToken are deadlines of a request; 0 is the runner's.
+	FirstToken time.Duration `yaml:"first_token"`
+	NextToken  time.Duration `yaml:"next_token"`
 }
 
 // AnalyzeSettings are defaults for the flags of analyze.
@@ -84,6 +88,8 @@ func parseSettings(b []byte, name string) (Settings, error) {
 	}{
 		{"$.engine.threads", "must be 0 (automatic) to 1024", s.Engine.Threads < 0 || s.Engine.Threads > 1024},
 		{"$.engine.gpu_layers", "must be -1 (all) or more", s.Engine.GPULayers != nil && *s.Engine.GPULayers < -1},
+		{"$.engine.first_token", "must be a time such as 90s or 10m", s.Engine.FirstToken < 0},
+		{"$.engine.next_token", "must be a time such as 30s or 2m", s.Engine.NextToken < 0},
 		{"$.engine.url", "must be an http or https address", s.Engine.URL != "" && !isHTTP(s.Engine.URL)},
 		{"$.engine.url", "cannot stand beside engine.path: one of them is the engine", s.Engine.URL != "" && s.Engine.Path != ""},
 		{"$.analyze.workers", "must be 0 (automatic) to 256", s.Analyze.Workers < 0 || s.Analyze.Workers > 256},
