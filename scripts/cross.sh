@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# cross.sh: the program compiles without cgo, and every package with its tests
-# type-checks, for each promised platform.
+# cross.sh: every package compiles without cgo for each promised platform, and
+# its tests do for each system (on amd64: the tests know no processors, and what
+# they import takes longer to compile than all of ours).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,8 +10,10 @@ trap 'rm -rf "$out"' EXIT
 for os in linux darwin windows; do
 	for arch in amd64 arm64; do
 		echo "== $os/$arch"
-		CGO_ENABLED=0 GOOS=$os GOARCH=$arch go build -buildvcs=false -o "$out/" ./cmd/monitor
-		CGO_ENABLED=0 GOOS=$os GOARCH=$arch go vet ./...
+		CGO_ENABLED=0 GOOS=$os GOARCH=$arch go build -buildvcs=false ./...
+		if [ $arch = amd64 ]; then
+			CGO_ENABLED=0 GOOS=$os GOARCH=$arch go vet ./...
+		fi
 	done
 done
 echo "== linux/amd64, static (docs/decisions/0020-purego.md)"
