@@ -188,7 +188,7 @@ func (p *Program) runJob(ctx context.Context, id string, spec pipeline.AnalyzeSp
 	show := p.newProgress(asJSON)
 	j, err := p.jobs.Run(ctx, id, kind, job.RunOptions{Workers: max(1, spec.Model.Workers), Stop: stop, OnEvent: show.event})
 	show.close()
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && j.State != job.Failed {
 		return err
 	}
 	if j.ID == "" { // stopped at once: look up what stands
