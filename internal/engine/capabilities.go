@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -69,22 +70,12 @@ func Options() map[string]Option {
 
 // Knows says whether the build lists this spelling.
 func (c Capabilities) Knows(spelling string) bool {
-	for _, f := range c.Flags {
-		if f == spelling {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(c.Flags, spelling)
 }
 
 // KnowsEnv says whether the build reads this environment variable.
 func (c Capabilities) KnowsEnv(name string) bool {
-	for _, e := range c.Env {
-		if e == name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(c.Env, name)
 }
 
 // Args returns the arguments that set the option in this build; none when the
@@ -126,6 +117,7 @@ func (c Capabilities) Left() []string {
 			left = append(left, fmt.Sprintf("%s: %s", o.Spellings[0], why))
 		}
 	}
+	slices.Sort(left)
 	return left
 }
 

@@ -211,6 +211,20 @@ func TestTheWheelPlanKnowsThisMachineOrSaysNo(t *testing.T) {
 	}
 }
 
+// Installing again what is there brings nothing: without a client it would fail.
+func TestInstallingTheWheelTwiceDownloadsNothing(t *testing.T) {
+	home := needs.RealHome(t)
+	c := engine.Config{Dir: filepath.Join(home, "data", "engines"), CacheDir: t.TempDir()}
+	e, err := engine.InstallWheel(context.Background(), c, nil)
+	if err != nil || !strings.HasPrefix(e.Build, "xllamacpp ") {
+		t.Errorf("%+v, %v", e, err)
+	}
+	c.Dir = t.TempDir() // the control: here something is to be fetched
+	if _, err := engine.InstallWheel(context.Background(), c, nil); err == nil {
+		t.Error("an engine was installed out of nothing")
+	}
+}
+
 // The launcher is the wheel's llama-server: same flags, same refusals.
 func TestTheWheelsLauncher(t *testing.T) {
 	c := engine.Config{Dir: filepath.Join(needs.RealHome(t), "data", "engines"), CacheDir: t.TempDir()}

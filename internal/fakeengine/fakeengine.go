@@ -151,7 +151,8 @@ func WriteLauncher(t testing.TB, dir string, s Script) string {
 		t.Fatal(err)
 	}
 	name := filepath.Join(dir, "llama-server")
-	text := fmt.Sprintf("#!/bin/sh\n%s=%s exec %s \"$@\"\n", scriptVariable, quote(script), quote(self))
+	// A test binary with the race detector waits a second at its end, for nothing.
+	text := fmt.Sprintf("#!/bin/sh\nGORACE=atexit_sleep_ms=0 %s=%s exec %s \"$@\"\n", scriptVariable, quote(script), quote(self))
 	if runtime.GOOS == "windows" {
 		name += ".cmd"
 		text = fmt.Sprintf("@set %s=%s\r\n@\"%s\" %%*\r\n", scriptVariable, script, self)
