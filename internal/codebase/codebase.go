@@ -5,6 +5,35 @@
 // Scan returns a Tree: plain data, sorted, the same for the same input. No
 // file content is kept in it; Tree.Read fetches a file again when somebody
 // needs its text, and never leaves the root (os.Root; symlinks are set aside).
+// ChangedSince tells what differs from a commit.
+//
+// # Which files
+//
+// Those that git would track, and git itself decides: the user's git program
+// runs on a private, temporary GIT_DIR of ours with the tree as its work tree.
+// Copied into it are HEAD, refs, index, shallow and info/exclude; the objects
+// are reached through alternates. The repository's config is not copied and
+// never read, so nothing that it names (hooks, fsmonitor, filters, textconv,
+// external diffs, signing programs, transports, includes, aliases) can run, and
+// no missing object is fetched. Of the user's own configuration only the global
+// excludes count. Outside a repository the private GIT_DIR is empty and the
+// rest is the same. A .git file is followed only to a repository that points
+// back (worktrees), to the storage of the repository around it (submodules), or
+// within the tree.
+//
+// Nothing is opened but regular files, one folder at a time, without following
+// links and without blocking. What is not analysed is set aside with a Reason;
+// what the reader should know beyond that is a sentence in Tree.Notes.
+//
+// # What is known of them
+//
+// One File each, with its symbols (Go by go/parser, other languages by an
+// outline), one Package per folder, and who imports whom, found by names and
+// paths alone: go.mod's module and local replace lines are the only
+// configuration that is looked at. Path mappings of TypeScript, class paths,
+// include paths and workspaces are not followed; an import that leads nowhere
+// in the tree is external. Tests import without making their package depend on
+// what they import. C's headers are matched by the end of their path.
 package codebase
 
 import "time"
@@ -38,8 +67,9 @@ type Tree struct {
 	SetAsideCount map[Reason]int
 	// Packages group Files (Go: by package; others: by folder), sorted by Path.
 	Packages []Package
-	// Cycles are import cycles between packages, each a list of package paths
-	// that starts with its smallest; sorted.
+	// Cycles are import cycles between packages, each a real path of package
+	// paths that starts with its smallest and whose last imports its first;
+	// every package that is in a cycle is in one of them; sorted. Rust has none.
 	Cycles [][]string
 	// Unreached are functions that nothing in the tree reaches (Go only).
 	Unreached []SymbolRef
@@ -157,7 +187,8 @@ type Package struct {
 	Language string
 	Files    []string
 	Lines    int
-	// Imports and ImportedBy are paths of packages of this tree, sorted.
+	// Imports and ImportedBy are paths of packages of this tree, sorted. What
+	// only tests import is left out, unless the package holds nothing but tests.
 	Imports, ImportedBy []string
 	// External are imports from outside the tree, sorted.
 	External []string

@@ -280,3 +280,34 @@ func TestChangedSince(t *testing.T) {
 		t.Errorf("outside: %v", err)
 	}
 }
+
+// FuzzHistory: whatever a repository puts into its history, reading it keeps
+// its counts in order.
+func FuzzHistory(f *testing.F) {
+	f.Add("\x01aa\x1f1700000000\x1fAda\x001\t2\ta.go\x003\t-\t\x00a.go\x00b.go\x00")
+	f.Add("\x01aa\x1f-1\x1f\x1f\x1f\x00\n1\t1\tx\x00\x01\x00\t\t\x00")
+	f.Add("1\t1\tbefore any commit\x00\x01a\x1f99999999999999999999\x1fx\x00")
+	f.Fuzz(func(t *testing.T, log string) {
+		p := &past{files: map[string]*pastFile{}, ids: map[string]int32{}, now: map[string]string{}}
+		r := pastReader{past: p, most: 3}
+		for item := range strings.SplitSeq(log, "\x00") {
+			if !r.item([]byte(item)) {
+				break
+			}
+		}
+		r.finish()
+		tree := &Tree{}
+		for name := range p.files {
+			tree.Files = append(tree.Files, File{Path: name})
+		}
+		tree.addHistory(pastResult{past: p})
+		if tree.History.Commits > 3 {
+			t.Errorf("%d commits", tree.History.Commits)
+		}
+		for name, h := range tree.History.Files {
+			if len(h.Authors) == 0 || len(h.Authors) > 5 || h.Commits == 0 || h.Last.Year() > 9999 {
+				t.Errorf("%q: %+v", name, h)
+			}
+		}
+	})
+}

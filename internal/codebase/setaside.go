@@ -99,6 +99,9 @@ func minifiableExt(ext string) bool {
 // NULs too many control characters.
 func looksBinary(raw []byte) bool {
 	head := raw[:min(len(raw), binaryHead)]
+	if bytes.HasPrefix(head, []byte{0xFF, 0xFE, 0, 0}) {
+		return true // UTF-32, or no text at all
+	}
 	if bytes.HasPrefix(head, []byte{0xFF, 0xFE}) || bytes.HasPrefix(head, []byte{0xFE, 0xFF}) {
 		return len(raw)%2 == 1 && bytes.IndexByte(head, 0) < 0 // UTF-16 has NULs by right
 	}

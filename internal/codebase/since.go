@@ -76,7 +76,7 @@ func (g *git) commit(ctx context.Context, ref string) (string, error) {
 	if ref == "" || strings.HasPrefix(ref, "-") || strings.ContainsAny(ref, "\x00\n") {
 		return "", fmt.Errorf("%q cannot name a commit: give a branch, a tag, a hash or something like HEAD~3", ref)
 	}
-	hash, err := g.output(ctx, 1<<10, false, "rev-parse", "--verify", "--quiet", "--end-of-options", ref+"^{commit}")
+	hash, err := g.output(ctx, 1<<10, false, "rev-parse", "--verify", "--quiet", ref+"^{commit}")
 	if h := strings.TrimSpace(string(hash)); err == nil && len(h) >= 40 {
 		return h, nil
 	}
