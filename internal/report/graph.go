@@ -181,6 +181,6 @@ func (n *graphNode) dress(langs map[string]int) {
 	n.Tip = n.Path + "\n" + n.Sub
 	n.Lang = langs[n.language]
 	n.H = nodeHeight
-	// 6.9 and 5.6: mean advance of the two sizes of sans-serif in use.
-	n.W = max(float64(len([]rune(n.Label)))*6.9, float64(len([]rune(n.Sub)))*5.6) + 26
+	// 7.5 and 5.6: advance of wide text in the two sizes of sans-serif in use.
+	n.W = max(float64(len([]rune(n.Label)))*7.5, float64(len([]rune(n.Sub)))*5.6) + 26
 }

@@ -2,8 +2,35 @@
 // faces: Markdown, one self-contained HTML file, SARIF 2.1.0 and JSON lines.
 //
 // It imports nothing of ours and reads nothing: a Report is plain data, the
-// same Report gives the same bytes. Text that a model wrote is always shown as
-// text, never as markup, and always with the model's name.
+// same Report gives the same bytes.
+//
+// # Faces
+//
+//   - Markdown: for a terminal, a pull request, a wiki.
+//   - HTML: one file for a person. No remote resource; complete without
+//     JavaScript; a content security policy that names our style and script by
+//     hash, so that nothing else in the file can run.
+//   - SARIF: for code scanning, within its limits, with stable fingerprints.
+//   - JSONLines: for programs, one object a line with a "type": report, counts,
+//     language, file, package, cycle, coupled, finding, parked, set_aside,
+//     note. Fields: see JSONLines; version: LinesVersion.
+//   - WriteJSON and ReadJSON: the whole, for ourselves (report.json).
+//
+// # Text
+//
+// Names, quotes and messages come from a repository and from a model; both may
+// be hostile. Each face shows them as text by its own means of escape, and
+// first writes out what a terminal or a browser would obey (escape sequences,
+// bidirectional controls, zero-width characters). The two JSON forms keep text
+// exact and write those characters as \u escapes. What a model wrote carries
+// its name; where the model is only for trying things out, the report says so
+// on top and folds its words.
+//
+// # Findings
+//
+// A Fingerprint names a finding without line numbers, so it outlives unrelated
+// edits; a Baseline is a set of fingerprints that are not told again. Sort puts
+// the machine's findings before a model's, then by rank, score and place.
 package report
 
 import "time"

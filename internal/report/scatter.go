@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"hash/fnv"
 	"math"
 	"path"
 	"slices"
@@ -82,7 +83,7 @@ func hotspotMap(r *Report, langs map[string]int) scatter {
 	}
 	for i, f := range files {
 		s.Points = append(s.Points, scatterPoint{
-			X: x.at(float64(f.Commits)), Y: y.at(float64(f.Complexity)),
+			X: min(max(x.at(float64(f.Commits))+aside(f, x), s.Left), s.Right), Y: y.at(float64(f.Complexity)),
 			R:    3.5 + most*math.Sqrt(float64(length(f.Lines))/float64(maxL)),
 			Lang: langs[f.Language], Hot: i < scatterLabels,
 			Tip: fmt.Sprintf("%s\n%s, complexity %s\n%s", oneLine(f.Path), plural(f.Commits, "commit", "commits"),
@@ -145,6 +146,16 @@ func (a axis) at(v float64) float64 {
 	return a.from + t*(a.to-a.from)
 }
 
+// aside moves a point a little to the side, by its path, within the room that
+// its number of commits has: files of few commits would hide each other.
+func aside(f File, x axis) float64 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(f.Path)) // a hash never fails
+	n := float64(f.Commits)
+	room := math.Min(x.at(n+1)-x.at(n), x.at(n)-x.at(n-1))
+	return (float64(h.Sum32())/math.MaxUint32*2 - 1) * math.Min(math.Max(0.3*room, 0), 30)
+}
+
 func (a axis) ticks() []tick {
 	var out []tick
 	add := func(v float64) {
@@ -192,7 +203,7 @@ func (s *scatter) label(files []File) {
 			text = path.Join(path.Base(path.Dir(oneLine(files[i].Path))), text)
 		}
 		text = shortenPath(text, 28)
-		w := float64(len([]rune(text)))*6.6 + 4
+		w := float64(len([]rune(text)))*7.2 + 4
 		for _, c := range []struct {
 			dx, dy float64
 			anchor string

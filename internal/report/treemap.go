@@ -7,6 +7,7 @@ import (
 	"math"
 	"path"
 	"slices"
+	"strings"
 )
 
 // Sizes of the tree map, in CSS pixels.
@@ -160,7 +161,11 @@ func (p treemapPiece) tile(b box) treemapTile {
 	}
 	t.Tip = fmt.Sprintf("%s\n%s, %s", oneLine(p.file.Path), plural(p.lines, "line", "lines"), languageName(p.file.Language))
 	if t.W > 46 && t.H > 17 {
-		t.Label = shorten(path.Base(oneLine(p.file.Path)), int((t.W-6)/6.7))
+		name := path.Base(oneLine(p.file.Path))
+		if most := int((t.W - 6) / 6.7); len([]rune(name)) > most {
+			name = strings.TrimRight(string([]rune(name)[:most-1]), "._-") + "…"
+		}
+		t.Label = name
 	}
 	return t
 }

@@ -163,7 +163,7 @@ func languageColours(r *Report) (map[string]int, []legend) {
 	rest := legend{Name: "other languages", Rest: true}
 	n := 0
 	for _, l := range ls {
-		if l.Name == "" || n == pageLanguages {
+		if l.Name == "" || l.Name == "other" || n == pageLanguages {
 			rest.Files += l.Files
 			rest.Lines += length(l.Lines)
 			continue
