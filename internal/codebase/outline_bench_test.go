@@ -15,7 +15,9 @@ import (
 // must reach (issue 3, §6).
 func BenchmarkOutline(b *testing.B) {
 	corpora := map[string]func() []string{
-		"go": func() []string { return gather(".go", nil, filepath.Join(runtime.GOROOT(), "src", "net"), filepath.Join(runtime.GOROOT(), "src", "cmd", "compile")) },
+		"go": func() []string {
+			return gather(".go", nil, filepath.Join(runtime.GOROOT(), "src", "net"), filepath.Join(runtime.GOROOT(), "src", "cmd", "compile"))
+		},
 	}
 	for _, r := range references() {
 		corpora[r.language] = func() []string { return r.corpus(b) }

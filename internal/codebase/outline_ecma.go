@@ -516,14 +516,15 @@ func (r *jsReader) keyword(top *jsFrame, w string, fresh bool) bool {
 		if (w == "as" || w == "satisfies") && r.d.typed && r.prevIs(')') {
 			r.lx.operand = false
 		}
-		return w != "of" && w != "as" && w != "extends" || w == "extends" && top.wait.kind != "" && r.extends(top)
+		return w != "of" && w != "as" && w != "extends" || w == "extends" && r.extends(top)
 	}
 	return false
 }
 
+// extends ends the place for a class's name; elsewhere it is no keyword.
 func (r *jsReader) extends(top *jsFrame) bool {
-	top.wait.named = true
-	return true
+	top.wait.named = top.wait.named || top.wait.kind != ""
+	return top.wait.kind != ""
 }
 
 // typeWord opens the header of a class, interface, enum or namespace.

@@ -323,9 +323,7 @@ func (r *jsReader) closeBrace() {
 		}
 	default:
 		if r.statements(top.kind) || top.kind == jsObject {
-			tail := top.tail
 			r.closeTails(r.t.line)
-			_ = tail
 			member := top.kind == jsObject
 			r.fresh(top)
 			if member {
@@ -429,16 +427,14 @@ func (r *jsReader) assign(top *jsFrame) {
 		n := top.member
 		if n.name != "" {
 			n.first, n.method, n.container = n.line, false, r.containerOf(top)
-			n.doc = top.member.doc
 			r.val, r.valAt = n, r.idx
 		}
 	case r.prev.kind == tokIdent && top.state != jsType:
-		r.val = jsName{name: r.prevWord(), line: r.prev.line, first: r.prev.line, doc: r.statementDoc(top)}
+		r.val = jsName{name: r.prevWord(), line: r.prev.line, first: r.prev.line, doc: r.docBefore(r.prev.line)}
 		r.valAt = r.idx
 		if r.prev.start > 0 && r.lx.src[r.prev.start-1] == '.' {
 			before := r.lx.src[max(0, r.prev.start-9) : r.prev.start-1]
 			r.val.exported = bytes.HasSuffix(before, []byte("exports"))
-			r.val.first = r.chainLine(top)
 		}
 	}
 	top.state = jsValue
@@ -450,12 +446,6 @@ func (r *jsReader) containerOf(top *jsFrame) string {
 	}
 	return ""
 }
-
-// chainLine is the line on which a.b.c = began: the name's own, since the
-// chain seldom spans lines.
-func (r *jsReader) chainLine(*jsFrame) int { return r.prev.line }
-
-func (r *jsReader) statementDoc(*jsFrame) string { return r.docBefore(r.prev.line) }
 
 func (r *jsReader) colon(top *jsFrame) {
 	switch {

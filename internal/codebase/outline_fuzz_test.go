@@ -62,7 +62,7 @@ func fuzzOutline(f *testing.F, language, path string) {
 			f.Fatal(err)
 		}
 		f.Add(src)
-		for i := 0; i < len(src); i += 97 { // cut anywhere
+		for i := 0; i < len(src); i += 499 { // cut anywhere
 			f.Add(src[:i])
 			f.Add(src[i:])
 		}

@@ -471,11 +471,11 @@ func (l *lexer) directive() {
 			l.docStart, l.docEnd, l.docLine, l.docBlock = doc, end, line, block
 		case c == '"' || c == '\'':
 			// An apostrophe in #error's prose opens nothing.
-			from := l.pos
+			from, line := l.pos, l.line
 			l.quoted(c, false)
 			if l.src[l.pos-1] != c {
-				l.pos = from + 1
-				l.skipDirectiveProse()
+				l.pos, l.line = from+1, line
+				l.joinedLine()
 				return
 			}
 		default:
@@ -483,8 +483,6 @@ func (l *lexer) directive() {
 		}
 	}
 }
-
-func (l *lexer) skipDirectiveProse() { l.joinedLine() }
 
 func (l *lexer) punct(t *tok) {
 	c, n := l.src[l.pos], l.at(l.pos+1)
