@@ -82,11 +82,14 @@ func TestPipInstall(t *testing.T) {
 	in := PipInstall{Target: target, Requirements: []Pinned{pinned}, Finish: func(dir string) error {
 		return os.WriteFile(filepath.Join(dir, "launcher.py"), []byte("#"), 0o644)
 	}}
-	for range 2 { // the second replaces the first
-		if err := c.PipInstall(t.Context(), in); err != nil {
-			t.Fatal(err)
-		}
+	// An older installation is replaced as a whole.
+	if err := os.MkdirAll(filepath.Join(target, "some_engine", "old"), 0o755); err != nil {
+		t.Fatal(err)
 	}
+	if err := c.PipInstall(t.Context(), in); err != nil {
+		t.Fatal(err)
+	}
+	mustBeAbsent(t, filepath.Join(target, "some_engine", "old"))
 	for _, f := range []string{"some_engine/__init__.py", "launcher.py"} {
 		if _, err := os.Stat(filepath.Join(target, f)); err != nil {
 			t.Error(err)
