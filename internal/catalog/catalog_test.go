@@ -176,6 +176,7 @@ func TestMistakesAreNamedByFileLineAndField(t *testing.T) {
 		"no version":           {change("version: 1\n", ""), "version: is 0"},
 		"not yaml":             {"models: [", "mine.yaml:1"},
 		"not a map":            {"- a\n- b\n", "mine.yaml"},
+		"library panics":       {"version: 1\nmodels: !!x ", "mine.yaml: this is not YAML"},
 		"nonsense":             {"\x00\x01", "mine.yaml"},
 	} {
 		t.Run(name, func(t *testing.T) {

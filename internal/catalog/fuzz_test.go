@@ -18,6 +18,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add("version: 1\nmodels: []\n")
 	f.Add("version: 1\nmodels:\n  - &a {name: x}\n  - *a\n  - <<: *a\n")
 	f.Add("models: [[[[[[")
+	f.Add("version: 1\nmodels: !!x ")
 	f.Fuzz(func(t *testing.T, s string) {
 		if len(s) > 2048 {
 			return

@@ -116,11 +116,12 @@ func parse(src []byte, name string) ([]Model, error) {
 }
 
 // decode reads YAML into the form of the rows. The library that does it panics
-// on some inputs that are not YAML; that must not take the program with it.
+// on some inputs (a tag without a value where a list is wanted); that must not
+// take the program with it.
 func decode(src []byte, name string) (file *ast.File, doc document, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = &RowError{File: name, Problem: "this is not YAML that can be read (a bracket that is never closed, perhaps)"}
+			err = &RowError{File: name, Problem: "this is not YAML that can be read (a tag, !!something, perhaps)"}
 		}
 	}()
 	if file, err = parser.ParseBytes(src, 0); err != nil {
