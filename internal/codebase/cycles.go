@@ -9,24 +9,8 @@ import (
 // Comput. 1972; written without recursion) is told as a shortest cycle
 // through its smallest package, then one through the smallest that is not yet
 // told, and so on: each list is a real path whose last package imports its
-// first. packages are sorted by path. Rust's are left out: its modules refer to
-// each other freely within a crate, and between crates cargo allows no cycle.
-func cycles(packages []Package) [][]string {
-	index := make(map[string]int, len(packages))
-	for i, p := range packages {
-		index[p.Path] = i
-	}
-	next := make([][]int, len(packages))
-	for i, p := range packages {
-		if p.Language == "rust" {
-			continue
-		}
-		for _, im := range p.Imports {
-			if j, ok := index[im]; ok && j != i {
-				next[i] = append(next[i], j)
-			}
-		}
-	}
+// first. paths are the packages, sorted; next are their imports.
+func cycles(paths []string, next [][]int) [][]string {
 	var found [][]string
 	for _, members := range components(next) {
 		if len(members) < 2 {
@@ -52,7 +36,7 @@ func cycles(packages []Package) [][]string {
 			}
 			names := make([]string, 0, len(cycle))
 			for i := range cycle {
-				names = append(names, packages[cycle[(smallest+i)%len(cycle)]].Path)
+				names = append(names, paths[cycle[(smallest+i)%len(cycle)]])
 			}
 			found = append(found, names)
 		}

@@ -42,9 +42,67 @@ func (t *Tree) link(outlines []outlinedFile, modules []goModule) [][]string {
 		}
 	}
 	t.group(outlines, imported, external)
-	t.Cycles = cycles(t.Packages)
+	t.Cycles = cycles(t.cycleEdges(imported, r.files, outlines))
 	return imported
 }
+
+// cycleEdges are the imports that can make a cycle between packages: those of
+// Go and Java as they are, and of other languages those between files that
+// import each other in a circle themselves. There a folder is no unit: that
+// one of its files imports from a second folder and another is imported from
+// there harms nobody. Rust's modules refer to each other freely within a
+// crate, and between crates cargo allows no cycle.
+func (t *Tree) cycleEdges(imported [][]string, files map[string]int, outlines []outlinedFile) (paths []string, next [][]int) {
+	at := map[string]int{}
+	for i, p := range t.Packages {
+		at[p.Path] = i
+		paths = append(paths, p.Path)
+	}
+	next = make([][]int, len(paths))
+	circle := make([]int, len(t.Files)) // the component that a file is in
+	between := make([][]int, len(t.Files))
+	for i := range t.Files {
+		f := &t.Files[i]
+		from := at[f.Package]
+		switch {
+		case f.Test, f.Language == "rust":
+		case f.Language == "go" && strayGo(outlines[i].Out.Package, t.Packages[from].Name):
+		case f.Language == "go", f.Language == "java":
+			for _, p := range imported[i] {
+				if to, ok := at[p]; ok {
+					next[from] = append(next[from], to)
+				}
+			}
+		default:
+			for _, other := range f.ImportsFiles {
+				if k := files[other]; !t.Files[k].Test {
+					between[i] = append(between[i], k)
+				}
+			}
+		}
+	}
+	for id, members := range components(between) {
+		for _, m := range members {
+			circle[m] = id
+		}
+	}
+	for i, others := range between {
+		for _, k := range others {
+			if from, to := at[t.Files[i].Package], at[t.Files[k].Package]; circle[i] == circle[k] && from != to {
+				next[from] = append(next[from], to)
+			}
+		}
+	}
+	for i := range next {
+		slices.Sort(next[i])
+		next[i] = slices.Compact(next[i])
+	}
+	return paths, next
+}
+
+// strayGo says that a Go file is of another package than its folder: a program
+// with a build constraint of its own, as generators are.
+func strayGo(name, folders string) bool { return name != "" && name != folders }
 
 // group makes the packages.
 func (t *Tree) group(outlines []outlinedFile, imported, external [][]string) {
@@ -73,9 +131,17 @@ func (t *Tree) group(outlines []outlinedFile, imported, external [][]string) {
 		p := &t.Packages[n]
 		p.Files = append(p.Files, f.Path)
 		p.Lines += f.Lines
+	}
+	t.namePackages(outlines, at)
+	for i := range t.Files {
+		f := &t.Files[i]
+		n := at[f.Package]
 		// What only tests import is no dependency of the package: an external
 		// test may well import what imports the package.
 		if f.Test && !onlyTests[f.Package] {
+			continue
+		}
+		if f.Language == "go" && !f.Test && strayGo(outlines[i].Out.Package, t.Packages[n].Name) {
 			continue
 		}
 		for _, im := range imported[i] {
@@ -96,7 +162,6 @@ func (t *Tree) group(outlines []outlinedFile, imported, external [][]string) {
 		p := &t.Packages[n]
 		p.Imports, p.ImportedBy, p.External = sortedKeys(all[n].imports), sortedKeys(all[n].importedBy), sortedKeys(all[n].external)
 	}
-	t.namePackages(outlines, at)
 	slices.SortFunc(t.Packages, func(a, b Package) int { return strings.Compare(a.Path, b.Path) })
 }
 
@@ -122,6 +187,9 @@ func (t *Tree) namePackages(outlines []outlinedFile, at map[string]int) {
 			weight := f.Lines + 1
 			if !f.Test {
 				weight <<= 20
+			}
+			if f.Language == "go" && name == "main" {
+				weight = min(weight, 1<<19) // beside a library it is its generator; above any test
 			}
 			names[n][name] += weight
 		}

@@ -65,7 +65,7 @@ func TestImportsLeadToFiles(t *testing.T) {
 	}
 	equal(t, "names", []string{pack(t, tree, "java/src/main/java/a/d").Name, pack(t, tree, "src/shop").Name, pack(t, tree, "web").Name}, []string{"a.d", "shop", ""})
 	equal(t, "fan-in and fan-out", []int{file(t, tree, "web/lib/a.tsx").FanIn, file(t, tree, "web/app.ts").FanOut}, []int{3, 3})
-	equal(t, "cycles", tree.Cycles, [][]string{{"java/src/main/java/a/b", "java/src/main/java/a/d"}, {"web", "web/lib"}, {"web", "web/widgets", "web/lib"}})
+	equal(t, "cycles", tree.Cycles, [][]string{{"java/src/main/java/a/b", "java/src/main/java/a/d"}, {"web", "web/lib"}})
 	tests := map[string][]string{}
 	for _, f := range tree.Files {
 		for _, s := range f.Symbols {
@@ -95,6 +95,9 @@ func TestGoModules(t *testing.T) {
 		"same/use.go":             "package use\n\nimport _ \"example.org/a/b\"\n",
 		"broken/go.mod":           "modul ((( \x01\nreplace => =>\nreplace (\n",
 		"broken/z.go":             "package z\n\nimport _ \"example.org/a/b\"\n",
+		"b/generate.go":           "//go:build ignore\n\npackage main\n\nimport _ \"example.org/a\"\n\nfunc main() {}\n",
+		"cmd/main.go":             "package main\n\nfunc main() {}\n",
+		"cmd/main_test.go":        "package main_test\n\n// Much longer than\n// what it tests.\n\nfunc TestNothing() {}\n",
 		"vendor/example.org/c.go": "package c\n",
 	})
 	tree := scan(t, root, Options{})
@@ -102,6 +105,7 @@ func TestGoModules(t *testing.T) {
 		[][]string{{"b", "local/x", "nested/y"}, {"example.org/a/missing", "example.org/ab", "example.org/out"}})
 	equal(t, "another module of the same name", pack(t, tree, "same").Imports, []string{"same/b"})
 	equal(t, "a broken module", pack(t, tree, "broken").Imports, []string{"b"})
+	equal(t, "names", []string{pack(t, tree, "b").Name, pack(t, tree, "cmd").Name}, []string{"b", "main"})
 	equal(t, "across modules", tree.Cycles, [][]string{{".", "nested/y"}})
 }
 
