@@ -81,6 +81,15 @@ type Engine struct {
 	Installed time.Time `json:"installed,omitzero"`
 }
 
+// String names the engine without its key, so that printing one gives no secret
+// away.
+func (e Engine) String() string {
+	if e.Source == FromURL {
+		return e.ID + " " + e.URL
+	}
+	return e.ID + " " + strings.Join(e.Command, " ")
+}
+
 // ErrNone is returned by Find when this machine has no engine.
 var ErrNone = errors.New("no inference engine on this machine; type: monitor setup   (or: monitor engine install)")
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -74,6 +75,15 @@ func TestTheOrderOfSources(t *testing.T) {
 	c.URL, c.Path = "", filepath.Join(t.TempDir(), "missing")
 	if _, err := engine.Find(ctx, c); err == nil || !strings.Contains(err.Error(), "engine.path") {
 		t.Errorf("an engine.path that is not there must be an error, not a reason to take another: %v", err)
+	}
+}
+
+func TestPrintingAnEngineKeepsItsKey(t *testing.T) {
+	e := engine.Engine{ID: "url", Source: engine.FromURL, URL: "http://h", Key: "canary"}
+	b, err := json.Marshal(e)
+	all := fmt.Sprintf("%v %+v %s", e, struct{ Engine engine.Engine }{e}, b)
+	if err != nil || strings.Contains(all, "canary") || !strings.Contains(all, "http://h") {
+		t.Errorf("%s, %v", all, err)
 	}
 }
 

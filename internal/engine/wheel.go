@@ -78,6 +78,16 @@ func InstallWheel(ctx context.Context, c Config, progress func(fetch.Progress)) 
 	if err != nil {
 		return Engine{}, err
 	}
+	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
+		return Engine{}, fmt.Errorf("cannot make the engines folder: %w", err)
+	}
+	// One at a time, and the second finds what the first installed: replacing it
+	// would pull it away under an engine that runs.
+	unlock, err := fetch.Lock(ctx, filepath.Join(c.Dir, "."+plan.ID+".install"), nil)
+	if err != nil {
+		return Engine{}, err
+	}
+	defer unlock()
 	if e, err := c.load(ctx, plan.ID); err == nil {
 		if e, err = Probe(ctx, c, e); err == nil {
 			return e, c.use(plan.ID)

@@ -194,67 +194,70 @@ func contract(t *testing.T, c runner.Config) {
 		}
 	})
 
-	t.Run("slots work at the same time", func(t *testing.T) {
-		// Every answer's first token must come before any answer's last: that is only
-		// so when all four are worked on at once.
-		type span struct{ first, last time.Time }
-		spans := make(chan span, 4)
-		for i := range 4 {
-			go func() {
-				q := prompt(strings.Repeat("Tell a story. ", 3) + string(rune('A'+i)))
-				q.MaxTokens, q.Temperature, q.Seed = 48, 1, int64(i+1)
-				var s span
-				st, err := r.Chat(context.Background(), q)
-				if err == nil {
-					_, err = llm.Collect(st, func(string) {
-						s.last = time.Now()
-						if s.first.IsZero() {
-							s.first = s.last
-						}
-					})
-				}
-				if err != nil {
-					t.Error(err)
-				}
-				spans <- s
-			}()
-		}
-		var latest, earliest time.Time
-		for range 4 {
-			s := <-spans
-			if s.first.After(latest) {
-				latest = s.first
-			}
-			if earliest.IsZero() || s.last.Before(earliest) {
-				earliest = s.last
-			}
-		}
-		if latest.After(earliest) {
-			t.Errorf("the last answer began %s after the first had ended: the slots work one after the other", latest.Sub(earliest))
-		}
-	})
+	t.Run("slots work at the same time", func(t *testing.T) { slotsTogether(t, r) })
+	t.Run("a caller who leaves frees the slot", func(t *testing.T) { leaving(t, r) })
+}
 
-	t.Run("a caller who leaves frees the slot", func(t *testing.T) {
-		for range 5 { // one more than there are slots
-			ctx, cancel := context.WithCancel(context.Background())
-			q := prompt("Count from one to a thousand in words, please.")
-			q.MaxTokens = 1000
-			s, err := r.Chat(ctx, q)
+func slotsTogether(t *testing.T, r *runner.Runner) {
+	// Every answer's first token must come before any answer's last: that is only
+	// so when all four are worked on at once.
+	type span struct{ first, last time.Time }
+	spans := make(chan span, 4)
+	for i := range 4 {
+		go func() {
+			q := prompt(strings.Repeat("Tell a story. ", 3) + string(rune('A'+i)))
+			q.MaxTokens, q.Temperature, q.Seed = 48, 1, int64(i+1)
+			var s span
+			st, err := r.Chat(context.Background(), q)
+			if err == nil {
+				_, err = llm.Collect(st, func(string) {
+					s.last = time.Now()
+					if s.first.IsZero() {
+						s.first = s.last
+					}
+				})
+			}
 			if err != nil {
-				t.Fatal(err)
+				t.Error(err)
 			}
-			if _, err := s.Recv(); err != nil {
-				t.Fatal(err)
-			}
-			cancel()
-			for err == nil {
-				_, err = s.Recv()
-			}
-			if llm.KindOf(err) != "" {
-				t.Errorf("the caller's own end is reported as %v", err)
-			}
-			s.Stop()
+			spans <- s
+		}()
+	}
+	var latest, earliest time.Time
+	for range 4 {
+		s := <-spans
+		if s.first.After(latest) {
+			latest = s.first
 		}
-		mustAsk(t, r, prompt("Say hello."))
-	})
+		if earliest.IsZero() || s.last.Before(earliest) {
+			earliest = s.last
+		}
+	}
+	if latest.After(earliest) {
+		t.Errorf("the last answer began %s after the first had ended: the slots work one after the other", latest.Sub(earliest))
+	}
+}
+
+func leaving(t *testing.T, r *runner.Runner) {
+	for range 5 { // one more than there are slots
+		ctx, cancel := context.WithCancel(context.Background())
+		q := prompt("Count from one to a thousand in words, please.")
+		q.MaxTokens = 1000
+		s, err := r.Chat(ctx, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Recv(); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		for err == nil {
+			_, err = s.Recv()
+		}
+		if llm.KindOf(err) != "" {
+			t.Errorf("the caller's own end is reported as %v", err)
+		}
+		s.Stop()
+	}
+	mustAsk(t, r, prompt("Say hello."))
 }
