@@ -327,7 +327,7 @@ func (r *jsReader) endsLine(top *jsFrame) bool {
 		}
 	case "export", "default", "async", "static", "let", "var", "public", "private", "protected", "readonly",
 		"abstract", "declare", "override", "function", "class", "extends", "new", "typeof", "case", "interface", "type",
-		"enum", "namespace", "implements", "in", "of", "instanceof", "as", "delete", "void", "await", "else", "import", "get", "set":
+		"enum", "namespace", "implements", "in", "of", "instanceof", "as", "delete", "await", "else", "import", "get", "set":
 		if top.kind != jsClass || w != "get" && w != "set" && w != "type" && w != "of" && w != "in" && w != "as" {
 			return false
 		}
