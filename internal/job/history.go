@@ -28,7 +28,7 @@ const (
 	// appVersion is DBOS's application version. Raise it only with a change in
 	// the order of steps, and keep what is needed to finish the old ones.
 	appVersion   = "1"
-	appName      = "monitor"
+	appPrefix    = "monitor-"
 	stepName     = "commit"
 	workflowName = "monitor.job"
 	// maxGaps is how many step numbers in a row may hold no success: each is a
@@ -122,8 +122,10 @@ func openHistory(ctx context.Context, store Store, logger *slog.Logger, r Record
 }
 
 // newDBOS makes a DBOS context that answers to this job alone: the executor is
-// the job, so that launching it recovers no other; the version is ours, so that
-// a rebuilt program recovers what the old one began. DBOS lets its environment
+// the job, so that launching it recovers no other; so is the application, since
+// every context takes from the queue of recovered workflows what is of its
+// application, and would take other jobs' too; the version is ours, so that a
+// rebuilt program recovers what the old one began. DBOS lets its environment
 // variables override both, redirect it to its cloud and switch features on;
 // they are cleared first, and what came of it is checked.
 func newDBOS(ctx context.Context, e Engine, logger *slog.Logger, executor string) (dbos.Context, error) {
@@ -133,7 +135,7 @@ func newDBOS(ctx context.Context, e Engine, logger *slog.Logger, executor string
 		}
 	}
 	dctx, err := dbos.NewContext(ctx, dbos.Config{
-		AppName: appName, SQLiteSystemDB: e.SQLite, SystemDBPool: e.Postgres,
+		AppName: appPrefix + executor, SQLiteSystemDB: e.SQLite, SystemDBPool: e.Postgres,
 		ApplicationVersion: appVersion, ExecutorID: executor,
 		Logger: slog.New(quiet{logger.Handler()}),
 		// Nothing of ours is scheduled; look once an hour.
@@ -177,15 +179,22 @@ func (h *history) begin(ctx context.Context) error {
 // segment as for a recovered one.
 func (h *history) run(dctx dbos.Context, in segmentInput) (int, error) {
 	h.mu.Lock()
+	closed := in.Job == h.job && in.Segment < h.segment
 	current := in.Job == h.job && in.Segment == h.segment && !h.taken[in.Segment]
 	if current {
 		h.taken[in.Segment] = true
 	}
 	commits := h.commits
 	h.mu.Unlock()
-	if !current {
-		// A segment that was closed in our tables but not yet in DBOS's.
+	if closed {
+		// In our tables, but not yet in DBOS's.
 		return 0, nil
+	}
+	if !current {
+		// Somebody else recovers what this process runs, and DBOS gave it to us.
+		// Whoever is left will recover it once more.
+		<-dctx.Done()
+		return 0, dctx.Err()
 	}
 	if err := h.replay(dctx, commits); err != nil {
 		h.ready <- err

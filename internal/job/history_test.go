@@ -118,11 +118,23 @@ func TestJobsBesideEachOther(t *testing.T) {
 		if _, err := js.Run(t.Context(), left.ID, idle, job.RunOptions{Stop: stop}); err != nil {
 			t.Fatal(err)
 		}
+		// Each is stopped and resumed all the time: what one recovers, the others'
+		// queues must not take.
 		out := make(chan error, 3)
 		for range cap(out) {
 			j := submit(t, js)
 			go func() {
-				got, err := js.Run(t.Context(), j.ID, &work{units: 40}, job.RunOptions{Workers: 3})
+				got, err := j, error(nil)
+				for n := 0; err == nil && got.State != job.Done; n = 0 {
+					stop := make(chan struct{})
+					w := &work{units: 40, do: func(_ context.Context, u job.Unit, _ int) (job.Outcome, error) {
+						if n++; n == 10 {
+							close(stop)
+						}
+						return answer(u), nil
+					}}
+					got, err = js.Run(t.Context(), j.ID, w, job.RunOptions{Stop: stop})
+				}
 				if err == nil && got.Units.Done != 40 {
 					err = errors.New("not all units are done")
 				}

@@ -160,7 +160,8 @@ func (c child) command(t testing.TB) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"="+string(v))
+	// The race detector sleeps for a second at a process's end if it is let.
+	cmd.Env = append(os.Environ(), childEnv+"="+string(v), "GORACE=atexit_sleep_ms=0")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	t.Cleanup(func() {
