@@ -102,10 +102,14 @@ func (k *child) gone() bool {
 	}
 }
 
+// killTime is how long a killed process may take to be gone. Only one that hangs
+// in the kernel, in a GPU driver say, takes longer; nobody can end that one.
+const killTime = 10 * time.Second
+
 // stop asks the process to end, waits at most grace, and kills its group.
-func (k *child) stop(grace time.Duration) {
+func (k *child) stop(grace time.Duration) error {
 	if k.gone() {
-		return
+		return nil
 	}
 	if grace > 0 {
 		askToEnd(k.cmd.Process)
@@ -117,7 +121,10 @@ func (k *child) stop(grace time.Duration) {
 		}
 	}
 	killGroup(k.cmd.Process)
-	<-k.ended
+	if !k.goneWithin(killTime, true) {
+		return fmt.Errorf("the engine (process %d) does not end though it was killed; it hangs in the system, most likely in the GPU driver: see dmesg, and restart the machine if it stays", k.cmd.Process.Pid)
+	}
+	return nil
 }
 
 // exitWords says how the process ended.

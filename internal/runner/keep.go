@@ -35,7 +35,10 @@ func (r *Runner) keep(s *service) {
 	for {
 		select {
 		case <-r.ctx.Done():
-			s.child.stop(r.cfg.Grace)
+			err := s.child.stop(r.cfg.Grace)
+			r.mu.Lock()
+			r.stuck = err
+			r.mu.Unlock()
 			return
 		case <-s.child.ended:
 		}
@@ -119,7 +122,9 @@ func (r *Runner) tryUp(ctx context.Context) (s *service, again bool, err error) 
 		return s, false, nil
 	}
 	ended := k.gone()
-	k.stop(0)
+	if stuck := k.stop(0); stuck != nil {
+		return nil, false, errors.Join(err, stuck)
+	}
 	if ctx.Err() != nil {
 		return nil, false, fmt.Errorf("the start was given up: %w; the engine's last lines:\n%s", context.Cause(ctx), lastLines(r.log.lines(), 10))
 	}

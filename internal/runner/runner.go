@@ -153,6 +153,7 @@ type Runner struct {
 	changed chan struct{} // closed and renewed at every change below
 	now     *service      // nil while down
 	failed  error         // why the keeper gave up
+	stuck   error         // a process that even a kill does not end
 	info    Info
 	misses  int // deadlines missed in a row
 	deaths  int // ends of the process in a row without a finished answer
@@ -291,7 +292,7 @@ func (r *Runner) judge(s *service, err error) error {
 		if wedged && s.child != nil && !s.child.gone() {
 			r.log.note("monitor: no token within the deadline for %d calls in a row; the engine is killed and started anew", r.cfg.Wedged)
 			killGroup(s.child.cmd.Process)
-			<-s.child.ended
+			s.child.goneWithin(2*time.Second, true) // so that the next call waits for the new one
 		}
 	case llm.Cut, llm.Unavailable, llm.Garbage:
 		// The connection breaks a moment before the process is seen to be gone.
@@ -340,14 +341,18 @@ func (r *Runner) set(now *service, failed error) {
 
 // Close ends the engine: it is asked to, and after Config.Grace it is killed with
 // everything it started. Calls in flight fail. It returns when the process is
-// gone; more calls do nothing.
+// gone; more calls do nothing. A process that a kill does not end within 10 s (one
+// that hangs in a device driver) is an error that names it.
 func (r *Runner) Close() error {
 	r.cancel()
 	r.kept.Wait()
+	r.mu.Lock()
+	stuck := r.stuck
+	r.mu.Unlock()
 	r.set(nil, errClosed)
 	r.http.CloseIdleConnections()
 	if r.log != nil {
-		return r.log.Close()
+		return errors.Join(stuck, r.log.Close())
 	}
-	return nil
+	return stuck
 }
