@@ -57,39 +57,54 @@ type cCond struct {
 
 // cHeader is what is known of the declaration under way.
 type cHeader struct {
-	started    bool
-	column     bool
-	first      int
-	doc        string
-	tokens     int
-	typeKind   Kind // behind struct, class, union, enum, namespace
+	started  bool
+	column   bool // it began in the first column
+	first    int
+	doc      string
+	tokens   int
+	static   bool
+	friend   bool
+	value    bool // behind =
+	bases    bool // behind the colon of a class
+	inits    bool // behind the colon of a constructor
+	trailing bool // behind the -> of a result
+	cTypeHead
+	cCandidate
+	cOperator
+	lastIdent string
+	lastLine  int
+	qualified string // what stands before lastIdent and ::
+	tilde     bool
+}
+
+// cTypeHead is what struct, class, union, enum or namespace began.
+type cTypeHead struct {
+	typeKind   Kind
 	typeName   string
 	typeLine   int
 	typeTokens int
 	typedef    bool
-	static     bool
-	value      bool // behind =
-	bases      bool // behind the colon of a class
-	inits      bool // behind the colon of a constructor
-	trailing   bool // behind the -> of a result
+}
+
+// cCandidate is the identifier before a parenthesis: a function, if a body follows.
+type cCandidate struct {
 	name       string
 	nameLine   int
 	nameTokens int    // how many tokens up to the name
 	owner      string // of a qualified name
-	closed     bool   // the candidate's parentheses are closed
+	caps       bool   // it looks like a macro
+	closed     bool   // its parentheses are closed
 	closedLine int
-	between    int // tokens behind them that are no known suffix
-	caps       bool
+	between    int  // tokens behind them that are no known suffix
 	oldStyle   bool // K&R: declarations of parameters follow
 	pieceFirst int  // line of the first token behind the candidate
-	operator   bool
-	opName     string
-	opLine     int
-	lastIdent  string
-	lastLine   int
-	qualified  string
-	tilde      bool
-	friend     bool
+}
+
+// cOperator is the name of an operator under way.
+type cOperator struct {
+	operator bool
+	opName   string
+	opLine   int
 }
 
 func (c *cReader) run() {

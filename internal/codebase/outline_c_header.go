@@ -292,7 +292,8 @@ func (c *cReader) closeScope() {
 // afterType reads "} name;" for the name of a typedef.
 func (c *cReader) afterType(f cFrame) {
 	head := f.head
-	c.head = cHeader{started: true, first: head.first, column: head.column, typedef: head.typedef, value: true}
+	c.head = cHeader{started: true, first: head.first, column: head.column, value: true}
+	c.head.typedef = head.typedef
 	if !f.typedef {
 		return
 	}

@@ -75,18 +75,23 @@ type jsFrame struct {
 	decor    bool // the arguments of a decorator
 	cand     jsName
 
-	state     jsState
+	state jsState
+	tail  int   // of r.tails, those opened here
+	alias int32 // symbol of a type alias under way, or -1
+	jsStatement
+}
+
+// jsStatement is the statement, member or property under way in a frame.
+type jsStatement struct {
 	member    jsName
 	private   bool
 	declaring bool // const, let, var
 	declFn    bool // the variable's value is a function
 	label     bool // case …:
 	ternary   int
-	tail      int // of r.tails, those opened here
 	pending   jsPending
-	alias     int32 // symbol of a type alias under way, or -1
-	arrowType bool  // in the result type of an arrow that takes cand
-	result    bool  // in the result type of pending
+	arrowType bool // in the result type of an arrow that takes cand
+	result    bool // in the result type of pending
 	wait      jsWait
 }
 
@@ -192,9 +197,7 @@ func (r *jsReader) endStatement(line int) {
 
 // fresh forgets the statement or member under way.
 func (r *jsReader) fresh(top *jsFrame) {
-	top.state, top.member, top.private, top.declaring, top.declFn = jsStart, jsName{}, false, false, false
-	top.label, top.ternary, top.pending, top.alias = false, 0, jsPending{}, -1
-	top.arrowType, top.result, top.wait = false, false, jsWait{}
+	top.state, top.alias, top.jsStatement = jsStart, -1, jsStatement{}
 	r.valAt = -9
 }
 
