@@ -18,7 +18,25 @@
 //
 // done and cancelled are final. A job whose process died says "running" in the
 // database; whoever looks from another process sees "interrupted" when no
-// living owner holds the data folder.
+// living process has claimed it (Host.Claim).
+//
+// # How it is made
+//
+// Run hands out units to goroutines. What they answer goes to the one goroutine
+// that called Run, which judges it (judge) and commits all that is finished at
+// that moment in one step (keep, Steps.CommitWave): answers, ledger, states and
+// the step's own record are one transaction. A worker gets its next unit only
+// after its last answer is stored, so that a killed process loses the calls in
+// flight and no other. No transaction is open while a model works.
+//
+// The steps are recorded by DBOS (history.go), which fences them: of two
+// processes that believe they run a job, only the one that took it last can
+// store. Replay is reading the records that our row of the job counts; the state
+// of a job is in our tables, never in a workflow's memory.
+//
+// A failed job is no ended workflow: its history stays open, so that Run goes on
+// with it when the cause is gone. A Fatal failure and a unit that was told to
+// stop do not count as attempts.
 package job
 
 import (

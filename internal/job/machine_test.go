@@ -22,7 +22,7 @@ import (
 func TestStatesFollowTheirArrows(t *testing.T) {
 	// Each step is a run of DBOS; a long search is asked for with -rapid.checks.
 	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
-		if err := flag.Set("rapid.checks", "8"); err != nil {
+		if err := flag.Set("rapid.checks", "6"); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = flag.Set("rapid.checks", f.DefValue) })
