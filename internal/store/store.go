@@ -41,11 +41,12 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Config says where the data is: exactly one of Path and URL is set.
+// Config says where the data is.
 type Config struct {
 	// Path of the SQLite file; its folder is made if it is missing.
 	Path string
-	// URL of a Postgres database, "postgres://user:password@host/name".
+	// URL of a Postgres database, "postgres://user:password@host/name"; when it
+	// is set, Path is not used.
 	URL string
 	// Patience is how long a statement waits for another program that has the
 	// SQLite file locked; 0 means 10 s.
@@ -70,10 +71,10 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 
 func open(ctx context.Context, c Config, m []migration) (*Store, error) {
 	switch {
-	case (c.Path == "") == (c.URL == ""):
-		return nil, errors.New("store.Open needs either a Path or a URL")
 	case c.URL != "":
 		return openPostgres(ctx, c.URL, m)
+	case c.Path == "":
+		return nil, errors.New("store.Open needs a Path or a URL")
 	}
 	path, err := filepath.Abs(c.Path)
 	if err != nil {
