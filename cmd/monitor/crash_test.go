@@ -31,7 +31,7 @@ func newStage(t testing.TB, files int, s fakeengine.Script) *stage {
 	t.Helper()
 	dir := t.TempDir()
 	st := &stage{t: t, home: filepath.Join(dir, "home"), repo: filepath.Join(dir, "repo"), count: filepath.Join(dir, "requests")}
-	s.CountFile, s.Marker = st.count, `(?:File|Package) "([^"]*)"`
+	s.CountFile, s.Marker = st.count, `above (?:is the file|describes the files of the package|describes the packages of the codebase) "([^"]*)"`
 	if err := fakeHome(st.home, fakeengine.WriteLauncher(t, dir, s)); err != nil {
 		t.Fatal(err)
 	}

@@ -239,7 +239,7 @@ func (a *Analyze) planFiles(ctx context.Context, s AnalyzeSpec, sc *scanned) ([]
 			if lines(src, p.First, p.Last) != p.Text {
 				in.Text = p.Text // a piece of one very long line: lines cannot name it
 			}
-			units = append(units, unit(id, in, cardAsk(size, f.Path, f.Language, p, len(parts)), s.Model))
+			units = append(units, unit(id, in, cardAsk(size, f.Path, f.Language, p, len(parts), declared(f.Symbols, p)), s.Model))
 		}
 	}
 	return units, nil
@@ -285,7 +285,7 @@ func (a *Analyze) doFile(ctx context.Context, j job.Job, s AnalyzeSpec, in unitI
 	if p.Text == "" {
 		p.Text = lines(src, p.First, p.Last)
 	}
-	out, answer, err := a.ask(ctx, s.Model, cardAsk(size, f.Path, f.Language, p, in.Of), attempt)
+	out, answer, err := a.ask(ctx, s.Model, cardAsk(size, f.Path, f.Language, p, in.Of, declared(f.Symbols, p)), attempt)
 	if err != nil {
 		return out, err
 	}

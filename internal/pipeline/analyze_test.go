@@ -60,10 +60,10 @@ func (s *scripted) Build() string { return "scripted" }
 // fenced is the text between the fence lines of a prompt.
 func fenced(r llm.Request) string {
 	p := strings.Split(r.Messages[1].Text, "\n")
-	var first, last int
+	first, last := -1, 0
 	for i, l := range p {
 		if strings.HasPrefix(l, "=====") && strings.HasSuffix(l, "=====") {
-			if first == 0 {
+			if first < 0 {
 				first = i
 			}
 			last = i

@@ -27,6 +27,25 @@ type risk struct {
 	Severity string `json:"severity"`
 }
 
+// mostNames bounds the names that a schema lists.
+const mostNames = 40
+
+// declared are the names that a part of a file declares at its outermost level
+// and as methods, exported ones first, at most mostNames.
+func declared(symbols []codebase.Symbol, p part) []string {
+	var out []string
+	seen := map[string]bool{}
+	for _, exported := range []bool{true, false} {
+		for _, s := range symbols {
+			if s.Exported == exported && s.First >= p.First && s.First <= p.Last && !seen[s.Name] && len(out) < mostNames {
+				seen[s.Name] = true
+				out = append(out, s.Name)
+			}
+		}
+	}
+	return out
+}
+
 // minPurpose is the shortest purpose, in bytes, that says anything.
 const minPurpose = 12
 
