@@ -17,6 +17,9 @@ import (
 	"monitor/internal/pipeline"
 )
 
+// analysis is the command analyze, and what runs or resumes a job.
+type analysis struct{ *Program }
+
 type analyzeFlags struct {
 	model, since, baseline string
 	workers, maxUnits      int
@@ -24,7 +27,7 @@ type analyzeFlags struct {
 	json                   bool
 }
 
-func (p *Program) analyzeCommand() *cobra.Command {
+func (p analysis) command() *cobra.Command {
 	var f analyzeFlags
 	c := &cobra.Command{
 		Use:   "analyze PATH",
@@ -53,7 +56,7 @@ func (p *Program) analyzeCommand() *cobra.Command {
 	return c
 }
 
-func (p *Program) analyze(ctx context.Context, path string, f analyzeFlags) error {
+func (p analysis) analyze(ctx context.Context, path string, f analyzeFlags) error {
 	if err := p.readSettings(); err != nil {
 		return err
 	}
@@ -71,8 +74,11 @@ func (p *Program) analyze(ctx context.Context, path string, f analyzeFlags) erro
 	if err := codebase.CheckGlobs(f.only); err != nil {
 		return usage("--only: %w", err)
 	}
+	if err := p.folders.make(); err != nil {
+		return err
+	}
 	if f.since != "" { // an unknown revision is a wrong argument, not a failed job
-		if _, err := codebase.ChangedSince(ctx, root, f.since); err != nil {
+		if _, err := codebase.ChangedSince(ctx, root, f.since, p.scanOptions()); err != nil {
 			return usage("--since: %w", err)
 		}
 	}
@@ -96,8 +102,13 @@ func (p *Program) analyze(ctx context.Context, path string, f analyzeFlags) erro
 	return p.runJob(ctx, j.ID, spec, f.json)
 }
 
+// scanOptions bound the reading of a tree; git's private folder is ours too.
+func (p analysis) scanOptions() codebase.Options {
+	return codebase.Options{MaxFileBytes: p.settings.Analyze.MaxFile, Temp: p.folders.Cache}
+}
+
 // root checks the folder to be analysed.
-func (p *Program) root(arg string) (string, error) {
+func (p analysis) root(arg string) (string, error) {
 	root := p.path(arg)
 	if real, err := filepath.EvalSymlinks(root); err == nil {
 		root = real
@@ -113,7 +124,7 @@ func (p *Program) root(arg string) (string, error) {
 
 // baselineFor finds the baseline of a folder: the one that was named, or the
 // one that `monitor report --write-baseline` left.
-func (p *Program) baselineFor(root, named string) (string, error) {
+func (p analysis) baselineFor(root, named string) (string, error) {
 	if named != "" {
 		name := p.path(named)
 		if _, err := os.Stat(name); err != nil {
@@ -176,14 +187,14 @@ func defaultWorkers(m catalog.Machine) int {
 }
 
 // runJob runs or resumes an analysis with progress and the closing block.
-func (p *Program) runJob(ctx context.Context, id string, spec pipeline.AnalyzeSpec, asJSON bool) error {
+func (p analysis) runJob(ctx context.Context, id string, spec pipeline.AnalyzeSpec, asJSON bool) error {
 	ctx, stop, release := p.signals(ctx)
 	defer release()
 	crew := p.newCrew(spec.Model)
 	defer crew.Close()
 	kind := pipeline.NewAnalyze(pipeline.AnalyzeConfig{
 		Crew: crew, Reports: p.folders.reports(), Tool: "monitor " + version,
-		Scan: codebase.Options{MaxFileBytes: p.settings.Analyze.MaxFile},
+		Scan: p.scanOptions(),
 	})
 	show := p.newProgress(asJSON)
 	j, err := p.jobs.Run(ctx, id, kind, job.RunOptions{Workers: max(1, spec.Model.Workers), Stop: stop, OnEvent: show.event})
@@ -200,7 +211,7 @@ func (p *Program) runJob(ctx context.Context, id string, spec pipeline.AnalyzeSp
 }
 
 // closing prints how a run ended and makes it an exit code.
-func (p *Program) closing(j job.Job, asJSON bool) error {
+func (p analysis) closing(j job.Job, asJSON bool) error {
 	sum := summaryOf(j)
 	if asJSON {
 		b, err := json.Marshal(struct {

@@ -10,7 +10,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func (p *Program) configCommand() *cobra.Command {
+// configCommands are `monitor config` and its children.
+type configCommands struct{ *Program }
+
+func (p configCommands) command() *cobra.Command {
 	c := &cobra.Command{Use: "config", Short: "Show, locate, describe and validate the configuration", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return p.configShow(false) }}
 	var asJSON bool
@@ -35,7 +38,7 @@ func (p *Program) configCommand() *cobra.Command {
 	return c
 }
 
-func (p *Program) configShow(asJSON bool) error {
+func (p configCommands) configShow(asJSON bool) error {
 	if err := p.readSettings(); err != nil {
 		return err
 	}
@@ -58,7 +61,7 @@ func (p *Program) configShow(asJSON bool) error {
 	return err
 }
 
-func (p *Program) configValidate(args []string) error {
+func (p configCommands) configValidate(args []string) error {
 	name := p.folders.configFile()
 	if len(args) == 1 {
 		name = p.path(args[0])

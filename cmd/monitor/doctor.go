@@ -28,13 +28,16 @@ type check struct {
 	Mend string `json:"mend,omitempty"`
 }
 
+// doctorCommand is `monitor doctor`.
+type doctorCommand struct{ *Program }
+
 const (
 	good    = "ok"
 	warning = "warning"
 	failed  = "failed"
 )
 
-func (p *Program) doctorCommand() *cobra.Command {
+func (p doctorCommand) command() *cobra.Command {
 	var asJSON, quick bool
 	c := &cobra.Command{
 		Use: "doctor", Short: "Check everything, and say for each failure the command that mends it",
@@ -73,7 +76,7 @@ func (p *Program) doctorCommand() *cobra.Command {
 }
 
 // doctor runs every check; each says what it saw, also when all is well.
-func (p *Program) doctor(ctx context.Context, quick bool) []check {
+func (p doctorCommand) doctor(ctx context.Context, quick bool) []check {
 	var out []check
 	add := func(c check) { out = append(out, c) }
 	add(p.checkFolders())
@@ -97,7 +100,7 @@ func (p *Program) doctor(ctx context.Context, quick bool) []check {
 	return out
 }
 
-func (p *Program) checkFolders() check {
+func (p doctorCommand) checkFolders() check {
 	c := check{Name: "folders", Result: good, Detail: p.folders.Data}
 	if err := p.folders.make(); err != nil {
 		return check{c.Name, failed, err.Error(), "set MONITOR_HOME to a folder that can be written"}
@@ -111,7 +114,7 @@ func (p *Program) checkFolders() check {
 	return c
 }
 
-func (p *Program) checkSettings() check {
+func (p doctorCommand) checkSettings() check {
 	c := check{Name: "config", Result: good, Detail: p.folders.configFile()}
 	if _, err := os.Stat(c.Detail); err != nil {
 		c.Detail = "no config file: the defaults are in force"
@@ -140,7 +143,7 @@ func checkTool(ctx context.Context, name, how string, args ...string) check {
 	return check{name, good, strings.TrimSpace(string(b)), ""}
 }
 
-func (p *Program) checkPython(ctx context.Context) check {
+func (p doctorCommand) checkPython(ctx context.Context) check {
 	py, err := fetch.FindPython(ctx, p.settings.Engine.Python)
 	if err != nil {
 		return check{"python", failed, err.Error(), "apt-get install python3 python3-pip   (or use llama.cpp's own build: monitor engine install release)"}
@@ -148,7 +151,7 @@ func (p *Program) checkPython(ctx context.Context) check {
 	return check{"python", good, fmt.Sprintf("%s (%s)", py.Path, py.Version), ""}
 }
 
-func (p *Program) checkEngine(ctx context.Context) (engine.Engine, check) {
+func (p doctorCommand) checkEngine(ctx context.Context) (engine.Engine, check) {
 	e, err := p.findEngine(ctx)
 	if err != nil {
 		return e, check{"engine", failed, err.Error(), "monitor setup"}
@@ -162,7 +165,7 @@ func (p *Program) checkEngine(ctx context.Context) (engine.Engine, check) {
 
 // checkDatabase opens the database as any command does; the long form reads
 // all of it.
-func (p *Program) checkDatabase(ctx context.Context, quick bool) check {
+func (p doctorCommand) checkDatabase(ctx context.Context, quick bool) check {
 	if err := p.openStore(ctx, false); err != nil {
 		return check{"database", failed, err.Error(), "the message says which file; keep a copy before you change it"}
 	}
@@ -174,7 +177,7 @@ func (p *Program) checkDatabase(ctx context.Context, quick bool) check {
 	return check{"database", good, p.store.Where(), ""}
 }
 
-func (p *Program) checkJobs(ctx context.Context) check {
+func (p doctorCommand) checkJobs(ctx context.Context) check {
 	if p.jobs == nil {
 		return check{"jobs", warning, "not looked at: the database could not be opened", ""}
 	}
@@ -193,7 +196,7 @@ func (p *Program) checkJobs(ctx context.Context) check {
 // lowDisk is the room below which the next report or answer may not fit.
 const lowDisk = 1 << 30
 
-func (p *Program) checkDisk() check {
+func (p doctorCommand) checkDisk() check {
 	if err := p.fetcher().NeedSpace(p.folders.Data, lowDisk); err != nil {
 		return check{"disk", failed, err.Error(), "monitor models rm NAME, monitor jobs rm ID, or move everything with MONITOR_HOME"}
 	}
@@ -216,7 +219,7 @@ func checkMachine(ctx context.Context) check {
 }
 
 // checkAnswer starts the engine with the model and lets it answer once.
-func (p *Program) checkAnswer(ctx context.Context, name string) check {
+func (p doctorCommand) checkAnswer(ctx context.Context, name string) check {
 	if p.store == nil {
 		return check{"answer", warning, "not tried: the database could not be opened", ""}
 	}
@@ -245,7 +248,7 @@ func (p *Program) checkAnswer(ctx context.Context, name string) check {
 }
 
 // checkModel looks for the model that an analysis would use.
-func (p *Program) checkModel(ctx context.Context) (string, check) {
+func (p doctorCommand) checkModel(ctx context.Context) (string, check) {
 	spec, err := p.chooseModel(ctx, "", 1)
 	if err != nil {
 		var c *coded

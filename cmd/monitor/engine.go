@@ -13,13 +13,16 @@ import (
 	"monitor/internal/gpu"
 )
 
+// engineCommands are `monitor engine` and its children.
+type engineCommands struct{ *Program }
+
 // engineJSON is an engine in `--json` output.
 type engineJSON struct {
 	engine.Engine
 	InUse bool `json:"in_use"`
 }
 
-func (p *Program) engineCommand() *cobra.Command {
+func (p engineCommands) command() *cobra.Command {
 	var asJSON bool
 	list := func(c *cobra.Command, _ []string) error { return p.engineList(c.Context(), asJSON) }
 	c := &cobra.Command{Use: "engine", Short: "List, install, choose, probe and remove inference engines", Args: cobra.NoArgs, RunE: list}
@@ -53,7 +56,7 @@ func (p *Program) engineCommand() *cobra.Command {
 	return c
 }
 
-func (p *Program) withEngines(f func(engine.Config) error) error {
+func (p engineCommands) withEngines(f func(engine.Config) error) error {
 	if err := p.readSettings(); err != nil {
 		return err
 	}
@@ -64,7 +67,7 @@ func (p *Program) withEngines(f func(engine.Config) error) error {
 	return f(ec)
 }
 
-func (p *Program) completeEngines(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+func (p engineCommands) completeEngines(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	var out []string
 	if len(args) == 0 {
 		_ = p.withEngines(func(ec engine.Config) error {
@@ -80,7 +83,7 @@ func (p *Program) completeEngines(c *cobra.Command, args []string, _ string) ([]
 	return out, cobra.ShellCompDirectiveNoFileComp
 }
 
-func (p *Program) engineList(ctx context.Context, asJSON bool) error {
+func (p engineCommands) engineList(ctx context.Context, asJSON bool) error {
 	return p.withEngines(func(ec engine.Config) error {
 		all, current, err := engine.List(ctx, ec)
 		if err != nil {
@@ -116,7 +119,7 @@ func (p *Program) engineList(ctx context.Context, asJSON bool) error {
 	})
 }
 
-func (p *Program) engineProbe(ctx context.Context, asJSON bool) error {
+func (p engineCommands) engineProbe(ctx context.Context, asJSON bool) error {
 	return p.withEngines(func(engine.Config) error {
 		e, err := p.findEngine(ctx)
 		if err != nil {
@@ -133,7 +136,7 @@ func (p *Program) engineProbe(ctx context.Context, asJSON bool) error {
 	})
 }
 
-func (p *Program) engineInstallCommand() *cobra.Command {
+func (p engineCommands) engineInstallCommand() *cobra.Command {
 	var tag, variant, sum string
 	c := &cobra.Command{
 		Use:   "install [wheel|release]",
@@ -183,7 +186,7 @@ func releaseMachine(m gpu.Machine) engine.ReleaseMachine {
 	return out
 }
 
-func (p *Program) installRelease(ctx context.Context, tag, variant, sum string) error {
+func (p engineCommands) installRelease(ctx context.Context, tag, variant, sum string) error {
 	m, err := gpu.Detect(ctx, gpu.Config{})
 	if err != nil {
 		return err

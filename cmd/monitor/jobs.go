@@ -56,6 +56,9 @@ func tokensOf(j job.Job) tokenJSON {
 	return tokenJSON{j.Tokens.Prompt, j.Tokens.Cached, j.Tokens.Output}
 }
 
+// jobCommands are `monitor jobs` and its children.
+type jobCommands struct{ *Program }
+
 func toJSON(j job.Job, whole bool) jobJSON {
 	var spec pipeline.AnalyzeSpec
 	_ = json.Unmarshal(j.Spec, &spec) // a foreign kind has none of these fields
@@ -76,7 +79,7 @@ func toJSON(j job.Job, whole bool) jobJSON {
 	return out
 }
 
-func (p *Program) jobsCommand() *cobra.Command {
+func (p jobCommands) command() *cobra.Command {
 	var asJSON bool
 	list := func(c *cobra.Command, _ []string) error { return p.jobsList(c.Context(), asJSON) }
 	c := &cobra.Command{Use: "jobs", Short: "List, show, watch, resume, cancel and remove jobs", Args: cobra.NoArgs, RunE: list}
@@ -142,7 +145,7 @@ func (p *Program) completeJobs(c *cobra.Command, args []string, _ string) ([]str
 	return out, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 }
 
-func (p *Program) jobsList(ctx context.Context, asJSON bool) error {
+func (p jobCommands) jobsList(ctx context.Context, asJSON bool) error {
 	if err := p.readSettings(); err != nil {
 		return err
 	}
@@ -174,7 +177,7 @@ func (p *Program) jobsList(ctx context.Context, asJSON bool) error {
 	return w.Flush()
 }
 
-func (p *Program) jobShow(ctx context.Context, id string, asJSON bool) error {
+func (p jobCommands) jobShow(ctx context.Context, id string, asJSON bool) error {
 	return p.withJob(ctx, id, func(j job.Job) error {
 		parked, err := p.jobs.Units(ctx, j.ID, job.UnitParked)
 		if err != nil {
@@ -204,7 +207,7 @@ func (p *Program) jobShow(ctx context.Context, id string, asJSON bool) error {
 	})
 }
 
-func (p *Program) showJob(j job.Job) {
+func (p jobCommands) showJob(j job.Job) {
 	v, s := toJSON(j, true), summaryOf(j)
 	p.printf("job        %s (%s)\nstate      %s\n", j.ID, j.Kind, j.State)
 	if j.Error != "" {
@@ -230,11 +233,12 @@ func (p *Program) showJob(j job.Job) {
 
 // jobWatch polls: the job belongs to another process, and what that process
 // commits is all that can be known for certain.
-func (p *Program) jobWatch(ctx context.Context, id string, asJSON bool) error {
+func (p jobCommands) jobWatch(ctx context.Context, id string, asJSON bool) error {
 	return p.withJob(ctx, id, func(j job.Job) error {
 		ctx, stop, release := p.signals(ctx)
 		defer release()
 		show := p.newProgress(asJSON)
+		defer show.close()
 		show.event(job.Event{Type: job.JobStarted, At: time.Now(), Job: j})
 		tick := time.NewTicker(300 * time.Millisecond)
 		defer tick.Stop()
@@ -254,11 +258,11 @@ func (p *Program) jobWatch(ctx context.Context, id string, asJSON bool) error {
 			j = now
 		}
 		show.close()
-		return p.closing(j, asJSON)
+		return analysis{p.Program}.closing(j, asJSON)
 	})
 }
 
-func (p *Program) jobResume(ctx context.Context, id string, asJSON bool) error {
+func (p jobCommands) jobResume(ctx context.Context, id string, asJSON bool) error {
 	if err := p.readSettings(); err != nil {
 		return err
 	}
@@ -279,5 +283,5 @@ func (p *Program) jobResume(ctx context.Context, id string, asJSON bool) error {
 	if err := json.Unmarshal(j.Spec, &spec); err != nil {
 		return fmt.Errorf("the stored order of job %s cannot be read: %w", j.ID, err)
 	}
-	return p.runJob(ctx, j.ID, spec, asJSON)
+	return analysis{p.Program}.runJob(ctx, j.ID, spec, asJSON)
 }

@@ -18,8 +18,8 @@ type meter struct {
 }
 
 func (p *Program) newMeter() *meter {
-	g := p.newProgress(false)
-	return &meter{out: p.Stderr, tty: g.tty, last: time.Now()}
+	tty, _ := p.terminal()
+	return &meter{out: p.Stderr, tty: tty, last: time.Now()}
 }
 
 func (m *meter) show(f fetch.Progress) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -34,6 +35,9 @@ func (p *Program) downloads() (*catalog.Library, error) {
 	l.Hub = catalog.Hub{Endpoint: cmp.Or(p.Getenv("HF_ENDPOINT"), p.settings.Download.HFEndpoint), Token: token}
 	return l, nil
 }
+
+// modelCommands are `monitor models` and its children.
+type modelCommands struct{ *Program }
 
 // installedModel finds the model to use: the one named, or the one that the
 // catalogue's rule gives this machine, or the largest that is here and fits.
@@ -76,7 +80,7 @@ func (p *Program) installedModel(cat *catalog.Catalog, name string, m catalog.Ma
 	return catalog.Installed{}, catalog.Model{}, missing("no model that fits this machine is installed; type: monitor setup")
 }
 
-func (p *Program) modelsCommand() *cobra.Command {
+func (p modelCommands) command() *cobra.Command {
 	var asJSON bool
 	list := func(c *cobra.Command, _ []string) error { return p.modelsList(c.Context(), asJSON) }
 	c := &cobra.Command{Use: "models", Short: "List, show, pull, import and remove models", Args: cobra.NoArgs, RunE: list}
@@ -110,7 +114,7 @@ func (p *Program) modelsCommand() *cobra.Command {
 	return c
 }
 
-func (p *Program) completeModels(installed bool) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+func (p modelCommands) completeModels(installed bool) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		var out []string
 		if len(args) > 0 {
@@ -146,7 +150,7 @@ type installedModelJSON struct {
 	Path string `json:"path"`
 }
 
-func (p *Program) models(ctx context.Context) ([]modelJSON, catalog.Choice, error) {
+func (p modelCommands) models(ctx context.Context) ([]modelJSON, catalog.Choice, error) {
 	if err := p.readSettings(); err != nil {
 		return nil, catalog.Choice{}, err
 	}
@@ -186,7 +190,7 @@ func (p *Program) models(ctx context.Context) ([]modelJSON, catalog.Choice, erro
 	return rows, choice, nil
 }
 
-func (p *Program) modelsList(ctx context.Context, asJSON bool) error {
+func (p modelCommands) modelsList(ctx context.Context, asJSON bool) error {
 	rows, choice, err := p.models(ctx)
 	if err != nil {
 		return err
@@ -220,7 +224,7 @@ func (p *Program) modelsList(ctx context.Context, asJSON bool) error {
 	return nil
 }
 
-func (p *Program) modelsShow(ctx context.Context, name string, asJSON bool) error {
+func (p modelCommands) modelsShow(ctx context.Context, name string, asJSON bool) error {
 	rows, _, err := p.models(ctx)
 	if err != nil {
 		return err
@@ -269,7 +273,7 @@ func (p *Program) modelsShow(ctx context.Context, name string, asJSON bool) erro
 	return nil
 }
 
-func (p *Program) modelsPull(ctx context.Context, name, quant string) error {
+func (p modelCommands) modelsPull(ctx context.Context, name, quant string) error {
 	if err := p.readSettings(); err != nil {
 		return err
 	}
@@ -303,7 +307,7 @@ func (p *Program) modelsPull(ctx context.Context, name, quant string) error {
 }
 
 // modelsImport takes a file in, or lists what other programs left on the disk.
-func (p *Program) modelsImport(ctx context.Context, args []string, name string, asJSON bool) error {
+func (p modelCommands) modelsImport(ctx context.Context, args []string, name string, asJSON bool) error {
 	if err := p.readSettings(); err != nil {
 		return err
 	}
@@ -318,8 +322,16 @@ func (p *Program) modelsImport(ctx context.Context, args []string, name string, 
 		p.printf("imported %s (%s, %s, not copied)\n  monitor analyze . --model %s\n", in.Name, in.Quant, fetch.Bytes(in.Bytes()), in.Name)
 		return nil
 	}
-	home := p.Getenv("HOME")
-	found := catalog.FindLocal(catalog.UsualPlaces(cmp.Or(home, p.Getenv("USERPROFILE"))))
+	places := catalog.UsualPlaces(cmp.Or(p.Getenv("HOME"), p.Getenv("USERPROFILE")))
+	for _, v := range []struct {
+		env, sub string
+		to       *[]string
+	}{{"OLLAMA_MODELS", "", &places.Ollama}, {"HF_HUB_CACHE", "", &places.HuggingFace}, {"HF_HOME", "hub", &places.HuggingFace}} {
+		if dir := p.Getenv(v.env); dir != "" {
+			*v.to = append(*v.to, filepath.Join(dir, v.sub))
+		}
+	}
+	found := catalog.FindLocal(places)
 	if asJSON {
 		return p.json(map[string]any{"version": 1, "found": found})
 	}

@@ -93,8 +93,9 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 		return usage("%w\nSee `%s --help`.", err, c.CommandPath())
 	})
 	root.AddCommand(
-		p.setupCommand(), p.analyzeCommand(), p.jobsCommand(), p.reportCommand(), p.engineCommand(), p.modelsCommand(),
-		p.doctorCommand(), p.gpuCommand(), p.configCommand(), p.completionCommand(root), p.versionCommand(),
+		setupCommand{p}.command(), analysis{p}.command(), jobCommands{p}.command(), reportCommand{p}.command(),
+		engineCommands{p}.command(), modelCommands{p}.command(), doctorCommand{p}.command(), p.gpuCommand(),
+		configCommands{p}.command(), p.completionCommand(root), p.versionCommand(),
 	)
 	wrapArgs(root)
 	err := root.ExecuteContext(ctx)

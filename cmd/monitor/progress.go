@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/term"
@@ -17,30 +18,65 @@ import (
 const calm = 15 * time.Second
 
 // progress shows a run: bars on a terminal, otherwise plain lines at a calm
-// pace, or every event as one line of JSON. Its methods are called from one
-// goroutine at a time.
+// pace, or every event as one line of JSON. A clock of its own draws again
+// while nothing happens: a model on a processor may work for a minute on one
+// answer.
 type progress struct {
+	mu          sync.Mutex // guards what follows: events and the clock draw
+	stop        chan struct{}
+	ticking     sync.WaitGroup
+	now         job.Event
 	out, events io.Writer
 	tty, json   bool
 	width       int
 	started     time.Time
 	last        time.Time
 	prev        job.Job
-	seen        bool
 	// What this run answered, to estimate the rest: cached units cost nothing.
 	done, output int
 	drawn        bool
 }
 
+// terminal says whether progress goes to a person's terminal, and its width.
+func (p *Program) terminal() (tty bool, width int) {
+	f, ok := p.Stderr.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) || p.Getenv("TERM") == "dumb" {
+		return false, 0
+	}
+	if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 20 {
+		return true, w
+	}
+	return true, 80
+}
+
+// newProgress starts showing; the caller must close it.
 func (p *Program) newProgress(asJSON bool) *progress {
 	g := &progress{out: p.Stderr, events: p.Stdout, json: asJSON}
-	if f, ok := p.Stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) && p.Getenv("TERM") != "dumb" {
-		g.tty, g.width = true, 80
-		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 20 {
-			g.width = w
-		}
+	g.tty, g.width = p.terminal()
+	if !g.json {
+		g.stop = make(chan struct{})
+		g.ticking.Go(g.tick)
 	}
 	return g
+}
+
+// tick draws the last event anew until close.
+func (g *progress) tick() {
+	clock := time.NewTicker(time.Second)
+	defer clock.Stop()
+	for {
+		select {
+		case <-g.stop:
+			return
+		case at := <-clock.C:
+			g.mu.Lock()
+			if e := g.now; e.Job.Units.Total > 0 {
+				e.At = at
+				g.pace(e)
+			}
+			g.mu.Unlock()
+		}
+	}
 }
 
 // eventJSON is one line of `--json`; see docs/json.md.
@@ -59,6 +95,9 @@ type eventJSON struct {
 }
 
 func (g *progress) event(e job.Event) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.now = e
 	if g.started.IsZero() {
 		g.started, g.last = e.At, e.At
 	}
@@ -93,9 +132,15 @@ func (g *progress) event(e job.Event) {
 		g.wipe()
 		fmt.Fprintf(g.out, "parked %s after %d attempts: %s\n", e.Unit, e.Attempt, printable(e.Reason))
 	case job.JobEnded:
+		g.now = job.Event{}
 		g.wipe()
 		return
 	}
+	g.pace(e)
+}
+
+// pace draws if it is time to.
+func (g *progress) pace(e job.Event) {
 	pace := calm
 	if g.tty {
 		pace = 100 * time.Millisecond
@@ -144,7 +189,14 @@ func (g *progress) wipe() {
 	}
 }
 
-func (g *progress) close() { g.wipe() }
+func (g *progress) close() {
+	if g.stop != nil {
+		close(g.stop)
+		g.ticking.Wait()
+		g.stop = nil
+	}
+	g.wipe()
+}
 
 // duration prints a time as a person says it.
 func duration(d time.Duration) string {

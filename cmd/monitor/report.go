@@ -20,7 +20,10 @@ import (
 	"monitor/internal/report"
 )
 
-func (p *Program) reportCommand() *cobra.Command {
+// reportCommand is `monitor report`.
+type reportCommand struct{ *Program }
+
+func (p reportCommand) command() *cobra.Command {
 	var format, baseline string
 	var open bool
 	c := &cobra.Command{
@@ -65,7 +68,7 @@ func (p *Program) reportCommand() *cobra.Command {
 }
 
 // finishedJob finds the job whose report is asked for.
-func (p *Program) finishedJob(ctx context.Context, args []string) (job.Job, error) {
+func (p reportCommand) finishedJob(ctx context.Context, args []string) (job.Job, error) {
 	if err := p.readSettings(); err != nil {
 		return job.Job{}, err
 	}
@@ -91,7 +94,7 @@ func (p *Program) finishedJob(ctx context.Context, args []string) (job.Job, erro
 	return job.Job{}, missing("no job has finished yet; `monitor analyze .` makes a report")
 }
 
-func (p *Program) reportFile(j job.Job, format string) (string, error) {
+func (p reportCommand) reportFile(j job.Job, format string) (string, error) {
 	name := summaryOf(j).Reports[format]
 	if name == "" {
 		name = filepath.Join(p.folders.reports(), j.ID, "report."+format)
@@ -111,7 +114,7 @@ func (p *Program) baselineFile(root string) string {
 	return filepath.Join(p.folders.baselines(), hex.EncodeToString(sum[:8])+".json")
 }
 
-func (p *Program) writeBaseline(j job.Job, name string) error {
+func (p reportCommand) writeBaseline(j job.Job, name string) error {
 	src, err := p.reportFile(j, "json")
 	if err != nil {
 		return err
@@ -141,7 +144,7 @@ func (p *Program) writeBaseline(j job.Job, name string) error {
 }
 
 // openFile hands a file to the desktop.
-func (p *Program) openFile(ctx context.Context, name string) error {
+func (p reportCommand) openFile(ctx context.Context, name string) error {
 	cmd := []string{"xdg-open", name}
 	switch runtime.GOOS {
 	case "darwin":
@@ -160,7 +163,7 @@ func (p *Program) openFile(ctx context.Context, name string) error {
 }
 
 // jobRemove deletes a job and its report files.
-func (p *Program) jobRemove(ctx context.Context, j job.Job) error {
+func (p jobCommands) jobRemove(ctx context.Context, j job.Job) error {
 	if err := p.jobs.Remove(ctx, j.ID); err != nil {
 		return err
 	}

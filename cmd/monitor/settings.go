@@ -74,8 +74,13 @@ func loadSettings(name string) (Settings, error) {
 	return parseSettings(b, name)
 }
 
-func parseSettings(b []byte, name string) (Settings, error) {
-	var s Settings
+func parseSettings(b []byte, name string) (s Settings, err error) {
+	// goccy/go-yaml 1.19.2 panics on some wrong tags (docs/decisions, 0030).
+	defer func() {
+		if r := recover(); r != nil {
+			err = usage("%s cannot be read as YAML: %v", name, r)
+		}
+	}()
 	if len(bytes.TrimSpace(b)) == 0 {
 		return s, nil
 	}

@@ -17,10 +17,13 @@ import (
 	"monitor/internal/fetch"
 )
 
+// setupCommand is `monitor setup`.
+type setupCommand struct{ *Program }
+
 // askAbove is the download size above which setup asks, on a terminal.
 const askAbove = 1 << 30
 
-func (p *Program) setupCommand() *cobra.Command {
+func (p setupCommand) command() *cobra.Command {
 	var yes, dry bool
 	var model string
 	c := &cobra.Command{
@@ -36,7 +39,7 @@ func (p *Program) setupCommand() *cobra.Command {
 	return c
 }
 
-func (p *Program) setup(ctx context.Context, model string, yes, dry bool) error {
+func (p setupCommand) setup(ctx context.Context, model string, yes, dry bool) error {
 	if err := p.readSettings(); err != nil {
 		return err
 	}
@@ -92,7 +95,7 @@ func (p *Program) setup(ctx context.Context, model string, yes, dry bool) error 
 
 // consent asks on a terminal; where nobody can answer, having typed the command
 // is the answer.
-func (p *Program) consent() bool {
+func (p setupCommand) consent() bool {
 	f, ok := p.Stdin.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return true
@@ -104,7 +107,7 @@ func (p *Program) consent() bool {
 }
 
 // planEngine says which engine is in force, or what will be downloaded.
-func (p *Program) planEngine(ctx context.Context) (need bool, bytes int64, err error) {
+func (p setupCommand) planEngine(ctx context.Context) (need bool, bytes int64, err error) {
 	e, err := p.findEngine(ctx)
 	if err == nil {
 		p.printf("engine    %s is here (%s)\n", e.ID, cmp.Or(e.Build, e.URL))
@@ -126,7 +129,7 @@ func (p *Program) planEngine(ctx context.Context) (need bool, bytes int64, err e
 
 // planModel says which model is here, or what will be downloaded; nil where
 // nothing is.
-func (p *Program) planModel(ctx context.Context, cat *catalog.Catalog, name string) (*catalog.Plan, error) {
+func (p setupCommand) planModel(ctx context.Context, cat *catalog.Catalog, name string) (*catalog.Plan, error) {
 	if name == "none" || p.settings.Engine.URL != "" {
 		return nil, nil
 	}

@@ -97,7 +97,7 @@ func TestRepositoriesOfEveryShape(t *testing.T) {
 	if h := tree.History; h == nil || h.Commits != 0 || h.Branch != "main" || h.Head != "" || !h.Complete || len(tree.Notes) > 0 {
 		t.Errorf("no commits yet: %+v, %q", h, tree.Notes)
 	}
-	if _, err := ChangedSince(context.Background(), origin, "HEAD"); err == nil || !strings.Contains(err.Error(), "no commit yet") {
+	if _, err := ChangedSince(context.Background(), origin, "HEAD", Options{}); err == nil || !strings.Contains(err.Error(), "no commit yet") {
 		t.Errorf("since, without a commit: %v", err)
 	}
 	for i := range 5 {
@@ -124,7 +124,7 @@ func TestRepositoriesOfEveryShape(t *testing.T) {
 		if tree.History == nil || tree.History.Commits != 2 {
 			t.Errorf("%+v, %q", tree.History, tree.Notes)
 		}
-		if _, err := ChangedSince(context.Background(), root, "HEAD~4"); err == nil || !strings.Contains(err.Error(), "unshallow") {
+		if _, err := ChangedSince(context.Background(), root, "HEAD~4", Options{}); err == nil || !strings.Contains(err.Error(), "unshallow") {
 			t.Errorf("since what is not there: %v", err)
 		}
 	})
@@ -248,7 +248,7 @@ func TestChangedSince(t *testing.T) {
 	}
 	since := func(dir, ref string) []string {
 		t.Helper()
-		changed, err := ChangedSince(context.Background(), dir, ref)
+		changed, err := ChangedSince(context.Background(), dir, ref, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -272,11 +272,11 @@ func TestChangedSince(t *testing.T) {
 
 	for ref, hint := range map[string]string{"v1.1": "v1.0", "feture/login": "feature/login", "login": "feature/login", "mian~3": "main", "-rf": "cannot name",
 		"": "cannot name", "--output=x": "cannot name", "main@{1}": "reflogs", "zzz": "names no commit"} {
-		if _, err := ChangedSince(context.Background(), root, ref); err == nil || !strings.Contains(err.Error(), hint) {
+		if _, err := ChangedSince(context.Background(), root, ref, Options{}); err == nil || !strings.Contains(err.Error(), hint) {
 			t.Errorf("ChangedSince(%q): %v", ref, err)
 		}
 	}
-	if _, err := ChangedSince(context.Background(), t.TempDir(), "HEAD"); err == nil || !strings.Contains(err.Error(), "not in a git repository") {
+	if _, err := ChangedSince(context.Background(), t.TempDir(), "HEAD", Options{}); err == nil || !strings.Contains(err.Error(), "not in a git repository") {
 		t.Errorf("outside: %v", err)
 	}
 }

@@ -229,7 +229,7 @@ func TestDotGitFiles(t *testing.T) {
 		if tree.History != nil || len(tree.Notes) != 1 || !strings.Contains(tree.Notes[0], "read as one outside a repository") {
 			t.Errorf("%s: history %v, notes %q", name, tree.History, tree.Notes)
 		}
-		if _, err := ChangedSince(shortly(t), root, "HEAD"); err == nil || !strings.Contains(err.Error(), "outside a repository") {
+		if _, err := ChangedSince(shortly(t), root, "HEAD", Options{}); err == nil || !strings.Contains(err.Error(), "outside a repository") {
 			t.Errorf("%s: ChangedSince: %v", name, err)
 		}
 	}
@@ -376,7 +376,7 @@ func TestNothingOfTheRepositoryRuns(t *testing.T) {
 	t.Logf("plain git sprang %q", sprung)
 
 	tree := scanShortly(t, root)
-	changed, err := ChangedSince(shortly(t), root, "HEAD~1")
+	changed, err := ChangedSince(shortly(t), root, "HEAD~1", Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,7 +72,7 @@ func TestSendsNothing(t *testing.T) {
 		}
 		root := os.Getenv("MONITOR_TEST_TREE")
 		tree := scanShortly(t, root)
-		if _, err := ChangedSince(shortly(t), root, "HEAD"); err != nil {
+		if _, err := ChangedSince(shortly(t), root, "HEAD", Options{}); err != nil {
 			t.Fatal(err)
 		}
 		fmt.Printf("scanned %d files, %d commits\n", len(tree.Files), tree.History.Commits)

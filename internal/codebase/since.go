@@ -18,13 +18,13 @@ const sinceTime = 2 * time.Minute
 // git (a branch, a tag, HEAD~3, a hash); where it and HEAD have grown apart,
 // their merge base counts, so that other people's work since then does not. A
 // ref that names nothing is an error that lists what comes near. Nothing in
-// the repository's configuration is followed.
-func ChangedSince(ctx context.Context, root, ref string) (map[string]bool, error) {
+// the repository's configuration is followed. Of o only Temp counts.
+func ChangedSince(ctx context.Context, root, ref string, o Options) (map[string]bool, error) {
 	root, err := realFolder(root)
 	if err != nil {
 		return nil, err
 	}
-	g, err := openGit(ctx, root, "")
+	g, err := openGit(ctx, root, o.Temp)
 	if err != nil {
 		return nil, err
 	}

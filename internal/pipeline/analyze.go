@@ -104,7 +104,7 @@ func (a *Analyze) scan(ctx context.Context, j job.Job, s AnalyzeSpec) (*scanned,
 	}
 	sc := &scanned{tree: t}
 	if s.Since != "" {
-		if sc.changed, err = codebase.ChangedSince(ctx, s.Root, s.Since); err != nil {
+		if sc.changed, err = codebase.ChangedSince(ctx, s.Root, s.Since, a.cfg.Scan); err != nil {
 			return nil, &job.Failure{Fatal: true, Err: err, Reason: err.Error()}
 		}
 		if sc.changed == nil {
@@ -211,12 +211,16 @@ func byInterest(t *codebase.Tree) []codebase.File {
 	return files
 }
 
+// planFiles makes a unit of each part of each file: the first parts of all files
+// before the second of any, so that a bound leaves no file out for another's
+// length.
 func (a *Analyze) planFiles(ctx context.Context, s AnalyzeSpec, sc *scanned) ([]job.Unit, error) {
 	size := sizesFor(s.Model)
 	budget := fileBudget(s.MaxUnits)
-	var units []job.Unit
+	var rounds [][]job.Unit // by part
+	planned := 0
 	for _, f := range byInterest(sc.tree) {
-		if len(units) >= budget {
+		if len(rounds) > 0 && len(rounds[0]) >= budget {
 			break
 		}
 		if !wantsCard(f) || !sc.counts(f.Path) {
@@ -230,7 +234,7 @@ func (a *Analyze) planFiles(ctx context.Context, s AnalyzeSpec, sc *scanned) ([]
 		if err != nil {
 			return nil, crewFailure(err)
 		}
-		for _, p := range parts[:min(len(parts), budget-len(units))] {
+		for i, p := range parts {
 			id := "file:" + f.Path
 			if len(parts) > 1 {
 				id = fmt.Sprintf("%s#%d", id, p.Number)
@@ -239,8 +243,16 @@ func (a *Analyze) planFiles(ctx context.Context, s AnalyzeSpec, sc *scanned) ([]
 			if lines(src, p.First, p.Last) != p.Text {
 				in.Text = p.Text // a piece of one very long line: lines cannot name it
 			}
-			units = append(units, unit(id, in, cardAsk(size, f.Path, f.Language, p, len(parts), declared(f.Symbols, p)), s.Model))
+			if i == len(rounds) {
+				rounds = append(rounds, nil)
+			}
+			rounds[i] = append(rounds[i], unit(id, in, cardAsk(size, f.Path, f.Language, p, len(parts), declared(f.Symbols, p)), s.Model))
+			planned++
 		}
+	}
+	units := make([]job.Unit, 0, min(planned, budget))
+	for _, round := range rounds {
+		units = append(units, round[:min(len(round), budget-len(units))]...)
 	}
 	return units, nil
 }

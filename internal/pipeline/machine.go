@@ -49,6 +49,7 @@ func machineFindings(t *codebase.Tree, partial bool) ([]report.Finding, map[stri
 		}
 		all = append(all, r...)
 	}
+	score(t, all)
 	seen := map[string]int{}
 	for i := range all {
 		f := &all[i]
@@ -57,6 +58,39 @@ func machineFindings(t *codebase.Tree, partial bool) ([]report.Finding, map[stri
 		seen[same]++
 	}
 	return all, left
+}
+
+// score orders the findings of one rank: by how complicated the place is, and
+// by how often it changes, each against the most there is in the tree.
+func score(t *codebase.Tree, all []report.Finding) {
+	type place struct{ complexity, lines, commits float64 }
+	byPath, bySymbol := map[string]place{}, map[string]place{}
+	var most place
+	for _, f := range t.Files {
+		sum, _, _ := complexity(f)
+		p := place{complexity: float64(sum), lines: float64(f.Lines)}
+		if t.History != nil {
+			p.commits = float64(t.History.Files[f.Path].Commits)
+		}
+		byPath[f.Path] = p
+		most = place{max(most.complexity, p.complexity), max(most.lines, p.lines), max(most.commits, p.commits)}
+		for _, s := range f.Symbols {
+			bySymbol[f.Path+"\x00"+symbolName(s)] = place{float64(s.Complexity), float64(s.Last - s.First + 1), p.commits}
+		}
+	}
+	share := func(v, most float64) float64 {
+		if most == 0 {
+			return 0
+		}
+		return v / most
+	}
+	for i := range all {
+		p, ok := bySymbol[all[i].Path+"\x00"+all[i].Symbol]
+		if !ok {
+			p = byPath[all[i].Path]
+		}
+		all[i].Score = min(1, 0.5*share(p.complexity, most.complexity)+0.2*share(p.lines, most.lines)+0.3*share(p.commits, most.commits))
+	}
 }
 
 func cycleFindings(t *codebase.Tree) []report.Finding {

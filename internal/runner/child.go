@@ -28,6 +28,29 @@ type child struct {
 	guard    guard
 }
 
+const (
+	keyDirName = "monitor-engine-"
+	// keyDirAge is when a key's folder that a killed process left is swept.
+	keyDirAge = 24 * time.Hour
+)
+
+// newKeyDir makes the private folder for a key beside the log, where there is
+// one: the program's own folders are the only ones it writes to.
+func newKeyDir(logPath string) (string, error) {
+	if logPath == "" {
+		return os.MkdirTemp("", keyDirName)
+	}
+	parent := filepath.Dir(logPath)
+	if old, err := filepath.Glob(filepath.Join(parent, keyDirName+"*")); err == nil {
+		for _, dir := range old {
+			if info, err := os.Lstat(dir); err == nil && info.IsDir() && time.Since(info.ModTime()) > keyDirAge {
+				os.RemoveAll(dir)
+			}
+		}
+	}
+	return os.MkdirTemp(parent, keyDirName)
+}
+
 // spawn starts the engine on a port. The goroutine that starts it is locked to
 // its thread and stays until the process has ended: on Linux the parent-death
 // signal goes out when the starting *thread* ends, which Go does to idle threads.
@@ -36,7 +59,7 @@ func spawn(c Config, port int, log *engineLog) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	keyDir, err := os.MkdirTemp("", "monitor-engine-")
+	keyDir, err := newKeyDir(c.LogPath)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a private folder for the engine's key: %w", err)
 	}
