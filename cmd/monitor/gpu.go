@@ -10,7 +10,10 @@ import (
 	"monitor/internal/gpu"
 )
 
-func (p *Program) gpuCommand() *cobra.Command {
+// gpuCommand is `monitor gpu`.
+type gpuCommand struct{ *Program }
+
+func (p gpuCommand) command() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use: "gpu", Short: "Say what graphics cards, memory and processor this machine has", Args: cobra.NoArgs,
@@ -33,7 +36,7 @@ func (p *Program) gpuCommand() *cobra.Command {
 	return c
 }
 
-func (p *Program) printMachine(m gpu.Machine) {
+func (p gpuCommand) printMachine(m gpu.Machine) {
 	if len(m.GPUs) == 0 {
 		p.printf("gpu      none: %s\n", m.Why)
 	}

@@ -75,7 +75,7 @@ func loadSettings(name string) (Settings, error) {
 }
 
 func parseSettings(b []byte, name string) (s Settings, err error) {
-	// goccy/go-yaml 1.19.2 panics on some wrong tags (docs/decisions, 0030).
+	// goccy/go-yaml 1.19.2 panics on some wrong tags (docs/decisions, 0033).
 	defer func() {
 		if r := recover(); r != nil {
 			err = usage("%s cannot be read as YAML: %v", name, r)
