@@ -82,7 +82,8 @@ type releasePin struct {
 
 // releasePins are the archives of PinnedRelease. GitHub cannot be reached from
 // where this was written: the sums are those that GitHub publishes per asset,
-// as at least two independent public projects have pinned them (read 2026-11-23);
+// as public projects have pinned them (read 2026-11-23), about half of them in two
+// or more that do not depend on each other, the rest in one;
 // the archives themselves were not downloaded to check. A wrong sum would refuse
 // a good archive and never accept a bad one.
 func releasePins() map[string]releasePin {
