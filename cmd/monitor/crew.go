@@ -213,21 +213,31 @@ func capacity(m gpu.Machine) catalog.Machine {
 }
 
 // remoteModel is the model of a server that somebody else runs; what it is
-// cannot be verified, so its name stands for its file in the cache's keys.
-func (p *Program) remoteModel(_ context.Context, cat *catalog.Catalog, name string, workers int) (pipeline.ModelSpec, error) {
-	if name == "" {
-		return pipeline.ModelSpec{}, usage("engine.url is set, so the model's name must be too: --model NAME, or model: in %s", p.folders.configFile())
+// cannot be verified, so its address and name stand for its file in the cache's
+// keys. The server tells the window, and whether it is there at all.
+func (p *Program) remoteModel(ctx context.Context, cat *catalog.Catalog, name string, workers int) (pipeline.ModelSpec, error) {
+	e, err := p.findEngine(ctx)
+	if err != nil {
+		return pipeline.ModelSpec{}, err
 	}
-	sum := sha256.Sum256([]byte("url\x00" + p.settings.Engine.URL + "\x00" + name))
+	workers = cmp.Or(workers, p.settings.Analyze.Workers)
+	r, err := runner.Start(ctx, runner.Config{
+		Engine: e, Model: runner.ModelFile{Name: name}, Slots: workers, Window: p.settings.Analyze.Window,
+	})
+	if err != nil {
+		return pipeline.ModelSpec{}, err
+	}
+	info := r.Info()
+	if err := r.Close(); err != nil {
+		return pipeline.ModelSpec{}, err
+	}
+	sum := sha256.Sum256([]byte("url\x00" + p.settings.Engine.URL + "\x00" + info.Model))
 	spec := pipeline.ModelSpec{
-		Name: name, SHA256: hex.EncodeToString(sum[:]), Workers: cmp.Or(workers, p.settings.Analyze.Workers, 4),
-		Window: cmp.Or(p.settings.Analyze.Window, 8192),
+		Name: info.Model, SHA256: hex.EncodeToString(sum[:]), Workers: info.Slots,
+		Window: cmp.Or(p.settings.Analyze.Window, min(info.Window, 8192)),
 	}
-	if row, err := cat.Model(name); err == nil {
+	if row, err := cat.Model(info.Model); err == nil {
 		spec.Trial, spec.Better = row.Trial, row.Instead
-		if row.Context > 0 {
-			spec.Window = min(spec.Window, row.Context)
-		}
 	}
 	return spec, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"monitor/internal/fakeengine"
 	"monitor/internal/job"
+	"monitor/internal/needs"
 )
 
 // Whatever an engine does to one unit, the job ends, the unit is answered after
@@ -69,7 +70,7 @@ func (s *stage) config(lines string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	b = []byte(strings.Replace(string(b), "\nmodel:", "\n"+lines+"model:", 1))
+	b = []byte(strings.Replace(string(b), "\nmodel:", "\n"+lines+"model:", 1)) // the line before is the engine's
 	if err := os.WriteFile(name, b, 0o644); err != nil {
 		s.t.Fatal(err)
 	}
@@ -195,6 +196,63 @@ func TestTwoProcesses(t *testing.T) {
 		t.Errorf("the job is %s", j.State)
 	}
 	s.must("analyze", s.repo, "--max-units", "1") // the folder is free again
+}
+
+// A server that somebody else runs is asked like an engine of our own, with its
+// key, and is neither started nor stopped.
+func TestServerOfSomebodyElse(t *testing.T) {
+	e := fakeengine.New(t, fakeengine.Script{Models: []string{"theirs"}})
+	s := newStage(t, 6, fakeengine.Script{})
+	key := filepath.Join(s.home, "config", "key")
+	if err := os.WriteFile(key, []byte(e.Key+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(s.home, "config", "config.yaml")
+	write := func(key string) {
+		if err := os.WriteFile(name, []byte("engine:\n  url: "+e.URL+"\n  key_file: "+key+"\nmodel: theirs\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(key)
+	s.must("analyze", s.repo)
+	j := s.newest()
+	if j.State != job.Done || j.Calls != j.Units.Total || j.Units.Total < 6 {
+		t.Errorf("%s %+v, %d calls", j.State, j.Units, j.Calls)
+	}
+	if asked, err := fakeengine.ReadCount(s.count); err != nil || len(asked) != 0 {
+		t.Errorf("the engine on this machine was started too: %v %v", asked, err)
+	}
+	if e.Key == "" {
+		return
+	}
+	wrong := filepath.Join(s.home, "config", "wrong")
+	if err := os.WriteFile(wrong, []byte("not the key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	write(wrong)
+	s.file("new.go", "package p\n\nfunc New() int { return 1 }\n")
+	if out, err := s.command("analyze", s.repo).CombinedOutput(); exitCode(err) != exitFailed || strings.Contains(string(out), "not the key") {
+		t.Errorf("control: with a wrong key: %v\n%s", err, out)
+	}
+}
+
+// The same commands on Postgres.
+func TestJobsOnPostgres(t *testing.T) {
+	dsn := needs.Postgres(t)
+	s := newStage(t, 6, fakeengine.Script{})
+	s.config("store:\n  url: " + dsn + "\n")
+	s.must("analyze", s.repo)
+	s.must("analyze", s.repo)
+	var list struct{ Jobs []jobJSON }
+	if err := json.Unmarshal([]byte(s.must("jobs", "list", "--json")), &list); err != nil || len(list.Jobs) != 2 {
+		t.Fatalf("%v %+v", err, list)
+	}
+	if first, again := list.Jobs[1], list.Jobs[0]; first.ModelCalls != first.Units.Total || again.ModelCalls != 0 || again.Units.Cached != again.Units.Total {
+		t.Errorf("first %+v, again %+v", first, again)
+	}
+	if _, err := os.Stat(filepath.Join(s.home, "data", "monitor.db")); err == nil {
+		t.Error("control: the jobs went into the SQLite file")
+	}
 }
 
 // A database that is damaged is refused with 5 and left as it is.

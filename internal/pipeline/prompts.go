@@ -28,8 +28,9 @@ type sizes struct {
 }
 
 // chatOverhead is what the chat template and the fixed text of a prompt may
-// cost beyond the fenced text, in tokens; measured at under 260 with the
-// tokenizers of SmolLM2 and Qwen2.5 on 2026-11-23.
+// cost beyond the fenced text, in tokens: 196 with a long path and the longest
+// question by SmolLM2's tokenizer (measured 2026-11-23), about 10 for the
+// template, and room for tokenizers that cut finer.
 const chatOverhead = 400
 
 func sizesFor(m ModelSpec) sizes {
