@@ -187,7 +187,7 @@ func Use(c Config, id string) error {
 	if err := c.mustHave(id); err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(c.Dir, currentName), []byte(id+"\n"))
+	return fetch.WriteFile(filepath.Join(c.Dir, currentName), []byte(id+"\n"))
 }
 
 // Remove deletes an installed engine. The one in use can be removed; then none
@@ -312,23 +312,5 @@ func describe(dir string, m manifest) error {
 	if err != nil {
 		return fmt.Errorf("cannot describe the engine in %s: %w", dir, err)
 	}
-	return writeFile(filepath.Join(dir, manifestName), b)
-}
-
-// writeFile puts a whole file in place or none.
-func writeFile(name string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(name), partPrefix+"*")
-	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", name, err)
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return fmt.Errorf("cannot write %s: %w", name, err)
-	}
-	return nil
+	return fetch.WriteFile(filepath.Join(dir, manifestName), b)
 }

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"monitor/internal/fetch"
 )
 
 // probeTime is the most that an engine may take to print its help: Python and
@@ -44,7 +46,7 @@ func Probe(ctx context.Context, c Config, e Engine) (Engine, error) {
 	}
 	e.Flags, e.Build = caps, caps.Version
 	if b, err := json.Marshal(caps); err == nil && os.MkdirAll(filepath.Dir(name), 0o755) == nil {
-		_ = writeFile(name, b) // a cache that cannot be written costs a probe next time
+		_ = fetch.WriteFile(name, b) // a cache that cannot be written costs a probe next time
 	}
 	return e, nil
 }

@@ -473,7 +473,7 @@ func (c *ReleaseConfig) build(ctx context.Context, plan ReleasePlan, fresh strin
 	if err != nil {
 		return "", err
 	}
-	return server, writeFile(filepath.Join(fresh, "release.json"), append(b, '\n'))
+	return server, fetch.WriteFile(filepath.Join(fresh, "release.json"), append(b, '\n'))
 }
 
 // findServer is the llama-server nearest to the top of dir.

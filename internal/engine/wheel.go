@@ -106,7 +106,7 @@ func InstallWheel(ctx context.Context, c Config, progress func(fetch.Progress)) 
 		Size:         plan.Disk,
 		Progress:     progress,
 		Finish: func(dir string) error {
-			if err := writeFile(filepath.Join(dir, launcherName), []byte(launcherText())); err != nil {
+			if err := fetch.WriteFile(filepath.Join(dir, launcherName), []byte(launcherText())); err != nil {
 				return err
 			}
 			return describe(dir, manifest{Source: FromWheel, Version: wheelVersion, Python: python, Program: launcherName})
@@ -141,7 +141,7 @@ func launcherText() string { return strings.ReplaceAll(launcher, "@VERSION@", wh
 func renewLauncher(dir, version string) {
 	name := filepath.Join(dir, launcherName)
 	if b, err := os.ReadFile(name); version == wheelVersion && err == nil && string(b) != launcherText() {
-		_ = writeFile(name, []byte(launcherText()))
+		_ = fetch.WriteFile(name, []byte(launcherText()))
 	}
 }
 
