@@ -9,13 +9,8 @@ package codebase
 // variable, a field, a property or an assignment. Others belong to the
 // function around them.
 type jsReader struct {
-	*outliner
-	frames []jsFrame
-	base   jsFrame // of the file
-	hidden int
-	t      tok
-	prev   tok
-	idx    int
+	jsStack
+	jsCursor
 	// val is the name that a function standing right behind token valAt takes.
 	val          jsName
 	valAt        int
@@ -25,102 +20,21 @@ type jsReader struct {
 	arrowAt      int // where the last => stood; its function is arrow
 	arrow        jsName
 	requireAt    int
-	tails        []int32 // arrows without braces, innermost last
 	exportedList map[string]bool
-}
-
-type jsKind uint8
-
-const (
-	jsBlock jsKind = iota
-	jsBody         // of a function
-	jsClass
-	jsObject
-	jsRound
-	jsSquare
-	jsTemplate
-	jsTag      // between < and > of markup
-	jsChildren // between the tags
-	jsHole     // { } in markup
-)
-
-type jsState uint8
-
-const (
-	jsStart jsState = iota // a statement, member or property can begin
-	jsHead                 // its name
-	jsValue
-	jsType
-)
-
-type jsName struct {
-	name      string
-	line      int // of the name
-	first     int
-	doc       string
-	exported  bool
-	container string
-	method    bool
-}
-
-type jsFrame struct {
-	kind     jsKind
-	symbol   int32
-	name     string
-	exported bool
-	types    bool // inside a type nothing is code
-	operand  bool // what it closes is a value
-	params   bool // the parameters of pending
-	control  bool // the parentheses of if, for, while, …
-	decor    bool // the arguments of a decorator
-	cand     jsName
-
-	state jsState
-	tail  int   // of r.tails, those opened here
-	alias int32 // symbol of a type alias under way, or -1
-	jsStatement
-}
-
-// jsStatement is the statement, member or property under way in a frame.
-type jsStatement struct {
-	member    jsName
-	private   bool
-	declaring bool // const, let, var
-	declFn    bool // the variable's value is a function
-	label     bool // case …:
-	ternary   int
-	pending   jsPending
-	arrowType bool // in the result type of an arrow that takes cand
-	result    bool // in the result type of pending
-	wait      jsWait
-}
-
-// jsPending is a function whose header is being read.
-type jsPending struct {
-	stage int // 1 up to the parameters, 2 behind them
-	name  jsName
-	decl  bool // a declaration: nothing follows its body
-}
-
-// jsWait is a class, interface, enum or namespace whose body is to come.
-type jsWait struct {
-	kind  Kind
-	name  jsName
-	named bool
-	decl  bool
 }
 
 func (r *jsReader) run() {
 	r.base = jsFrame{kind: jsBlock, symbol: -1, exported: true, alias: -1}
 	r.valAt, r.paramAt, r.roundAt, r.arrowAt, r.requireAt = -9, -9, -9, -9, -9
 	r.exportedList = map[string]bool{}
+	markup := jsMarkup{&r.jsStack, &r.jsCursor}
 	for {
 		switch r.top().kind {
 		case jsTag:
-			r.tag()
+			markup.tag()
 			continue
 		case jsChildren:
-			r.children()
+			markup.children()
 			continue
 		}
 		r.prev = r.t
@@ -139,47 +53,6 @@ func (r *jsReader) run() {
 		if s := &r.out.Symbols[i]; s.Container == "" && s.Kind != Method && r.exportedList[s.Name] {
 			s.Exported = true
 		}
-	}
-}
-
-func (r *jsReader) top() *jsFrame {
-	if n := len(r.frames); n > 0 {
-		return &r.frames[n-1]
-	}
-	return &r.base
-}
-
-func (r *jsReader) push(f jsFrame) {
-	if len(r.frames) >= maxOpen {
-		r.hidden++
-		return
-	}
-	f.alias = -1
-	f.types = f.types || r.top().types
-	r.frames = append(r.frames, f)
-}
-
-func (r *jsReader) pop(line int) jsFrame {
-	r.closeTails(line)
-	n := len(r.frames) - 1
-	f := r.frames[n]
-	r.frames = r.frames[:n]
-	if f.alias >= 0 {
-		r.out.Symbols[f.alias].Last = max(line, r.out.Symbols[f.alias].First)
-	}
-	if f.symbol >= 0 {
-		r.leave(f.symbol, line)
-	}
-	return f
-}
-
-// closeTails ends the arrows without braces of the top frame.
-func (r *jsReader) closeTails(line int) {
-	top := r.top()
-	for ; top.tail > 0; top.tail-- {
-		n := len(r.tails) - 1
-		r.leave(r.tails[n], line)
-		r.tails = r.tails[:n]
 	}
 }
 
@@ -224,20 +97,9 @@ func (r *jsReader) begin(top *jsFrame) {
 	}
 }
 
-func (r *jsReader) prevIs(op byte) bool { return r.prev.kind == tokPunct && r.prev.op == op }
-
-func (r *jsReader) prevWord() string {
-	if r.prev.kind != tokIdent {
-		return ""
-	}
-	return string(r.lx.text(r.prev))
-}
-
-func (r *jsReader) statements(k jsKind) bool { return k == jsBlock || k == jsBody || k == jsClass }
-
 func (r *jsReader) step() {
 	top := r.top()
-	if r.t.nl && r.statements(top.kind) && r.lx.operandOrWord(r.prev) && r.endsLine(top) {
+	if r.t.nl && top.kind.statements() && r.prev.operandOrWord() && r.endsLine(top) {
 		r.endStatement(r.prev.endLine)
 		r.lx.operand = false
 	}
@@ -276,27 +138,9 @@ func (r *jsReader) step() {
 	case tokPunct:
 		r.punct(top)
 	}
-	if top := r.top(); top.state == jsStart && r.statements(top.kind) && !r.startsFresh() {
+	if top := r.top(); top.state == jsStart && top.kind.statements() && !r.startsFresh() {
 		top.state = jsValue
 	}
-}
-
-// startsFresh says that after this token a statement can begin.
-func (r *jsReader) startsFresh() bool {
-	if r.t.kind == tokPunct {
-		switch r.t.op {
-		case '{', '}', ';', ':', '@', ')':
-			return true
-		}
-		return false
-	}
-	if r.t.kind == tokIdent {
-		switch string(r.lx.text(r.t)) {
-		case "export", "default", "declare", "abstract", "async", "else", "do", "try", "finally", "const":
-			return true
-		}
-	}
-	return false
 }
 
 func trimQuotes(b []byte) []byte {
@@ -304,68 +148,6 @@ func trimQuotes(b []byte) []byte {
 		return b[1 : len(b)-1]
 	}
 	return b
-}
-
-// operandOrWord says that a statement may end behind the token.
-func (l *lexer) operandOrWord(t tok) bool {
-	switch t.kind {
-	case tokIdent, tokNumber, tokString, tokTemplate:
-		return true
-	case tokPunct:
-		return t.op == ')' || t.op == ']' || t.op == '}' || t.op == opStep || t.op == '>' || t.op == '!'
-	}
-	return false
-}
-
-// endsLine decides whether the line's end before the current token ends the
-// statement (automatic semicolons).
-func (r *jsReader) endsLine(top *jsFrame) bool {
-	if r.prevIs('>') && !top.declaring && top.state != jsType && !top.result && !r.lx.operand {
-		return false
-	}
-	switch w := r.prevWord(); w {
-	case "const":
-		if top.declaring && top.state == jsHead { // otherwise "as const"
-			return false
-		}
-	case "export", "default", "async", "static", "let", "var", "public", "private", "protected", "readonly",
-		"abstract", "declare", "override", "function", "class", "extends", "new", "typeof", "case", "interface", "type",
-		"enum", "namespace", "implements", "in", "of", "instanceof", "as", "delete", "await", "else", "import", "get", "set":
-		if top.kind != jsClass || w != "get" && w != "set" && w != "type" && w != "of" && w != "in" && w != "as" {
-			return false
-		}
-	}
-	switch r.t.kind {
-	case tokIdent:
-		switch string(r.lx.text(r.t)) {
-		case "in", "of", "instanceof", "as", "satisfies", "is", "extends", "implements":
-			return top.kind == jsClass && top.state == jsHead
-		}
-		return true
-	case tokNumber, tokString:
-		return true
-	case tokPunct:
-		switch r.t.op {
-		case opStep, '@', '~':
-			return true
-		case '!':
-			return true
-		case '[', '*':
-			return top.kind == jsClass && top.state != jsStart
-		case '{':
-			return false
-		}
-	}
-	return false
-}
-
-// function adds a function that carries this name.
-func (r *jsReader) function(n jsName) int32 {
-	kind := Function
-	if n.method {
-		kind = Method
-	}
-	return r.add(Symbol{Name: n.name, Kind: kind, Container: n.container, First: n.first, Doc: n.doc, Exported: n.exported}, n.line)
 }
 
 // key takes the name of a member or property.
@@ -442,7 +224,7 @@ func jsTypeOperator(w string) bool {
 
 // keyword deals with the words of the language; false for any other.
 func (r *jsReader) keyword(top *jsFrame, w string, fresh bool) bool {
-	start := top.state == jsStart && r.statements(top.kind)
+	start := top.state == jsStart && top.kind.statements()
 	switch w {
 	case "export", "declare", "abstract", "async":
 		if start && (w == "export" || w == "async" || r.d.typed) {
@@ -478,7 +260,7 @@ func (r *jsReader) keyword(top *jsFrame, w string, fresh bool) bool {
 		} else if fresh {
 			n = r.val
 		}
-		if fresh && start && r.anonymous() { // export default function (
+		if fresh && start && r.lx.anonymous() { // export default function (
 			n.name, n.line = r.val.name, r.t.line
 		}
 		top.pending = jsPending{stage: 1, name: n, decl: decl}
@@ -486,14 +268,14 @@ func (r *jsReader) keyword(top *jsFrame, w string, fresh bool) bool {
 	case "class", "interface", "enum", "namespace", "module":
 		return r.typeWord(top, w, start, fresh)
 	case "type":
-		if start && r.d.typed && r.identFollows() {
+		if start && r.d.typed && r.lx.identFollows() {
 			r.begin(top)
 			r.alias(top)
 			return true
 		}
 		return false
 	case "const", "let", "var", "using":
-		if start && (w != "using" && w != "let" || r.nameFollows()) {
+		if start && (w != "using" && w != "let" || r.lx.nameFollows()) {
 			r.begin(top)
 			top.declaring, top.state = true, jsHead
 			top.member.method = w == "const"
@@ -519,15 +301,9 @@ func (r *jsReader) keyword(top *jsFrame, w string, fresh bool) bool {
 		if (w == "as" || w == "satisfies") && r.d.typed && r.prevIs(')') {
 			r.lx.operand = false
 		}
-		return w != "of" && w != "as" && w != "extends" || w == "extends" && r.extends(top)
+		return w != "of" && w != "as" && w != "extends" || w == "extends" && top.extends()
 	}
 	return false
-}
-
-// extends ends the place for a class's name; elsewhere it is no keyword.
-func (r *jsReader) extends(top *jsFrame) bool {
-	top.wait.named = top.wait.named || top.wait.kind != ""
-	return top.wait.kind != ""
 }
 
 // typeWord opens the header of a class, interface, enum or namespace.
@@ -553,7 +329,7 @@ func (r *jsReader) typeWord(top *jsFrame, w string, start, fresh bool) bool {
 		r.lx.operand = false
 		return true
 	}
-	if !r.d.typed || !(start || w == "enum" && r.prevWord() == "const") || !r.identFollows() {
+	if !r.d.typed || !(start || w == "enum" && r.prevWord() == "const") || !r.lx.identFollows() {
 		return false
 	}
 	r.begin(top)
@@ -564,34 +340,6 @@ func (r *jsReader) typeWord(top *jsFrame, w string, start, fresh bool) bool {
 	top.wait = jsWait{kind: kinds[w], name: n, decl: true}
 	top.state = jsHead
 	return true
-}
-
-// identFollows says that the next token, on the same line, is a name or string.
-func (r *jsReader) identFollows() bool {
-	i := r.lx.pos
-	for r.lx.at(i) == ' ' || r.lx.at(i) == '\t' {
-		i++
-	}
-	c := r.lx.at(i)
-	return i > r.lx.pos && (identByte(c) || c == '"' || c == '\'')
-}
-
-// anonymous says that the function keyword is followed by no name.
-func (r *jsReader) anonymous() bool {
-	i := r.lx.pos
-	for c := r.lx.at(i); c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '*'; c = r.lx.at(i) {
-		i++
-	}
-	return r.lx.at(i) == '(' || r.lx.at(i) == '<'
-}
-
-func (r *jsReader) nameFollows() bool {
-	i := r.lx.pos
-	for c := r.lx.at(i); c == ' ' || c == '\t' || c == '\n' || c == '\r'; c = r.lx.at(i) {
-		i++
-	}
-	c := r.lx.at(i)
-	return i > r.lx.pos && identByte(c) || c == '{' || c == '['
 }
 
 // alias adds a type alias, whose last line is known at the statement's end.

@@ -61,17 +61,6 @@ func (r *jsReader) punct(top *jsFrame) {
 	}
 }
 
-// member is the name that a method or field takes from its frame.
-func (r *jsReader) memberName(top *jsFrame) jsName {
-	n := top.member
-	n.method, n.container = true, top.name
-	n.exported = top.exported && !top.private && n.name != "" && n.name[0] != '_'
-	if top.kind == jsObject {
-		n.exported = false
-	}
-	return n
-}
-
 func (r *jsReader) openRound(top *jsFrame) {
 	f := jsFrame{kind: jsRound, symbol: -1, state: jsValue, types: top.state == jsType || top.result || top.arrowType}
 	switch {
@@ -79,7 +68,7 @@ func (r *jsReader) openRound(top *jsFrame) {
 	case top.pending.stage == 1:
 		f.params, f.types = true, false
 	case (top.kind == jsClass || top.kind == jsObject) && top.state == jsHead && top.member.name != "" && top.pending.stage == 0:
-		top.pending = jsPending{stage: 1, name: r.memberName(top), decl: true}
+		top.pending = jsPending{stage: 1, name: top.memberName(), decl: true}
 		f.params = true
 	case r.valAt == r.idx-1:
 		f.cand = r.val
@@ -115,7 +104,7 @@ func (r *jsReader) closeRound() {
 	}
 	r.round, r.roundAt = f, r.idx
 	r.lx.operand = !f.control
-	if f.control && r.statements(top.kind) {
+	if f.control && top.kind.statements() {
 		top.state = jsStart
 		top.member = jsName{}
 	}
@@ -145,21 +134,6 @@ func (r *jsReader) closeSquare() {
 	if r.top().kind == jsSquare {
 		r.pop(r.prev.endLine)
 	}
-}
-
-// typeOpen says that a brace behind the last token opens a type, not a body.
-func (r *jsReader) typeOpen() bool {
-	switch r.prev.kind {
-	case tokIdent:
-		return jsTypeOperator(r.prevWord())
-	case tokPunct:
-		switch r.prev.op {
-		case ')', ']', '}', '>':
-			return false
-		}
-		return true
-	}
-	return false
 }
 
 // brace decides what a { opens.
@@ -208,41 +182,6 @@ func (r *jsReader) brace(top *jsFrame) {
 		}
 		r.push(object)
 	}
-}
-
-func (r *jsReader) pushBody(f jsFrame) {
-	if f.symbol >= 0 && len(r.frames) < maxOpen {
-		r.enter(f.symbol)
-	}
-	r.push(f)
-}
-
-// blockHere tells a block from an object literal.
-func (r *jsReader) blockHere(top *jsFrame) bool {
-	if !r.statements(top.kind) && top.kind != jsTemplate {
-		return false
-	}
-	switch r.prev.kind {
-	case tokEOF:
-		return true
-	case tokPunct:
-		switch r.prev.op {
-		case ')':
-			return true
-		case '{', '}', ';':
-			return true
-		case ':':
-			return top.state == jsStart
-		}
-		return false
-	case tokIdent:
-		switch r.prevWord() {
-		case "else", "do", "try", "finally", "catch":
-			return true
-		}
-		return top.state == jsStart && r.prevWord() != "export" && r.prevWord() != "default"
-	}
-	return r.t.nl && top.state == jsStart
 }
 
 // typeBody opens the body of what top.wait announced.
@@ -300,7 +239,7 @@ func (r *jsReader) closeBrace() {
 		r.endStatement(r.prev.endLine)
 		return
 	}
-	if r.statements(r.top().kind) {
+	if r.top().kind.statements() {
 		r.endStatement(r.prev.endLine)
 	}
 	r.closeTails(r.prev.endLine)
@@ -322,7 +261,7 @@ func (r *jsReader) closeBrace() {
 			r.out.Symbols[f.symbol].Kind = "" // called on the spot: the name is its result's
 		}
 	default:
-		if r.statements(top.kind) || top.kind == jsObject {
+		if top.kind.statements() || top.kind == jsObject {
 			r.closeTails(r.t.line)
 			member := top.kind == jsObject
 			r.fresh(top)
@@ -336,7 +275,7 @@ func (r *jsReader) closeBrace() {
 // less tells type arguments, markup and comparisons apart.
 func (r *jsReader) less(top *jsFrame, operand bool) {
 	header := top.pending.stage == 1 || top.wait.kind != "" || (top.kind == jsClass || top.kind == jsObject) && top.state == jsHead
-	if !operand && !header && r.d.jsx && !top.types && top.state != jsType && !r.genericArrow() {
+	if !operand && !header && r.d.jsx && !top.types && top.state != jsType && !r.lx.genericArrow() {
 		r.push(jsFrame{kind: jsTag, symbol: -1})
 		if r.hidden > 0 {
 			r.hidden--
@@ -363,32 +302,6 @@ func (r *jsReader) less(top *jsFrame, operand bool) {
 	r.t = r.prev // as if it were not there
 	r.idx--
 	r.lx.operand = operand || header
-}
-
-// genericArrow tells <T,>(x) => and <T extends U>(x) => from markup.
-func (r *jsReader) genericArrow() bool {
-	if !r.d.typed {
-		return false
-	}
-	i := r.lx.pos
-	skip := func() {
-		for c := r.lx.at(i); c == ' ' || c == '\n' || c == '\t' || c == '\r'; c = r.lx.at(i) {
-			i++
-		}
-	}
-	skip()
-	if bytes.HasPrefix(r.lx.src[i:], []byte("const ")) {
-		i += 6
-	}
-	from := i
-	for identByte(r.lx.at(i)) {
-		i++
-	}
-	if i == from {
-		return false
-	}
-	skip()
-	return r.lx.at(i) == ',' || r.lx.at(i) == '=' || bytes.HasPrefix(r.lx.src[i:], []byte("extends ")) && r.lx.at(i+8) != '='
 }
 
 func (r *jsReader) comma(top *jsFrame) {
@@ -419,14 +332,14 @@ func (r *jsReader) assign(top *jsFrame) {
 	top.ternary = 0
 	switch {
 	case top.kind == jsClass && (top.state == jsHead || top.state == jsType) && top.pending.stage == 0:
-		r.val, r.valAt = r.memberName(top), r.idx
+		r.val, r.valAt = top.memberName(), r.idx
 	case top.kind == jsObject, top.params, top.wait.kind != "":
 		top.state = jsValue
 		return
 	case top.declaring && (top.state == jsHead || top.state == jsType):
 		n := top.member
 		if n.name != "" {
-			n.first, n.method, n.container = n.line, false, r.containerOf(top)
+			n.first, n.method, n.container = n.line, false, top.container()
 			r.val, r.valAt = n, r.idx
 		}
 	case r.prev.kind == tokIdent && top.state != jsType:
@@ -438,13 +351,6 @@ func (r *jsReader) assign(top *jsFrame) {
 		}
 	}
 	top.state = jsValue
-}
-
-func (r *jsReader) containerOf(top *jsFrame) string {
-	if top.kind == jsBlock {
-		return top.name
-	}
-	return ""
 }
 
 func (r *jsReader) colon(top *jsFrame) {
@@ -464,13 +370,13 @@ func (r *jsReader) colon(top *jsFrame) {
 			top.state = jsType
 		}
 	case top.kind == jsObject && top.state == jsHead:
-		r.val, r.valAt = r.memberName(top), r.idx
+		r.val, r.valAt = top.memberName(), r.idx
 		top.state = jsValue
 	case top.declaring && top.state == jsHead:
 		top.state = jsType
 	case top.kind == jsRound && r.d.typed:
 		top.state = jsType
-	case r.statements(top.kind) && r.prev.kind == tokIdent && top.state == jsValue && !top.declaring:
+	case top.kind.statements() && r.prev.kind == tokIdent && top.state == jsValue && !top.declaring:
 		top.state = jsStart // a label
 		top.member = jsName{}
 	}
@@ -531,114 +437,4 @@ func (r *jsReader) decorator(top *jsFrame) {
 		r.idx++
 		r.push(jsFrame{kind: jsRound, symbol: -1, state: jsValue, decor: true})
 	}
-}
-
-// tag reads markup between < and >.
-func (r *jsReader) tag() {
-	l := &r.lx
-	from := l.pos
-	defer func() { l.steps += l.pos - from + 1 }()
-	for l.pos < len(l.src) {
-		switch c := l.src[l.pos]; c {
-		case '\n':
-			l.line++
-			l.pos++
-		case '"', '\'':
-			q := bytes.IndexByte(l.src[l.pos+1:], c)
-			if q < 0 {
-				l.jump(len(l.src))
-				return
-			}
-			l.jump(l.pos + q + 2)
-		case '{':
-			l.pos++
-			r.hole()
-			return
-		case '/':
-			switch l.at(l.pos + 1) {
-			case '>':
-				l.pos += 2
-				r.closeTag()
-				return
-			case '/', '*':
-				l.skipSpace()
-			default:
-				l.pos++
-			}
-		case '>':
-			l.pos++
-			r.top().kind = jsChildren
-			return
-		case '<':
-			if end := l.angles(l.pos); r.d.typed && end > 0 && identByte(l.src[l.pos-1]) {
-				l.jump(end)
-				continue
-			}
-			l.pos++
-			r.push(jsFrame{kind: jsTag, symbol: -1})
-			return
-		default:
-			l.pos++
-		}
-	}
-	r.pop(l.line)
-}
-
-// children reads markup between tags.
-func (r *jsReader) children() {
-	l := &r.lx
-	from := l.pos
-	defer func() { l.steps += l.pos - from + 1 }()
-	for l.pos < len(l.src) {
-		switch l.src[l.pos] {
-		case '\n':
-			l.line++
-			l.pos++
-		case '{':
-			l.pos++
-			r.hole()
-			return
-		case '<':
-			l.pos++
-			if l.at(l.pos) == '/' {
-				end := bytes.IndexByte(l.src[l.pos:], '>')
-				if end < 0 {
-					l.jump(len(l.src))
-					return
-				}
-				l.jump(l.pos + end + 1)
-				r.closeTag()
-				return
-			}
-			r.push(jsFrame{kind: jsTag, symbol: -1})
-			if r.hidden > 0 {
-				r.hidden--
-			}
-			return
-		default:
-			l.pos++
-		}
-	}
-	r.pop(l.line)
-}
-
-func (r *jsReader) hole() {
-	r.push(jsFrame{kind: jsHole, symbol: -1, state: jsValue})
-	if r.hidden > 0 {
-		r.hidden--
-		r.top().kind = jsHole // beyond the bound the hole takes its tag's place
-	}
-	r.lx.operand = false
-	r.lx.lastLine = r.lx.line
-	r.prev, r.t = r.t, tok{kind: tokPunct, op: '{', line: r.lx.line, endLine: r.lx.line, start: r.lx.pos - 1, end: r.lx.pos}
-	r.idx++
-}
-
-// closeTag ends an element; at the outermost it is a value.
-func (r *jsReader) closeTag() {
-	l := &r.lx
-	r.pop(l.line)
-	l.operand, l.lastLine = true, l.line
-	r.prev, r.t = r.t, tok{kind: tokPunct, op: ')', line: l.line, endLine: l.line, start: l.pos - 1, end: l.pos}
-	r.idx++
 }

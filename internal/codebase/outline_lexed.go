@@ -21,7 +21,7 @@ func (o *outliner) read(path string, src []byte) {
 	case o.d.python:
 		(&pyReader{outliner: o}).run()
 	case o.d.js:
-		(&jsReader{outliner: o}).run()
+		(&jsReader{jsStack: jsStack{outliner: o}, jsCursor: jsCursor{lx: &o.lx}}).run()
 	case o.d.rust:
 		(&rustReader{outliner: o}).run()
 	case o.d.java:
