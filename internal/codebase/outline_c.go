@@ -1,9 +1,6 @@
 package codebase
 
-import (
-	"bytes"
-	"strings"
-)
+import "bytes"
 
 // cReader outlines C and C++ without a preprocessor. At file, namespace and
 // class level everything up to a brace or semicolon is the header of a
@@ -11,110 +8,52 @@ import (
 // conditional the first that can be true is read; the others too where they
 // begin and end between declarations.
 type cReader struct {
-	*outliner
-	frames []cFrame
-	hidden int
-	t      tok
-	prev   tok
-	head   cHeader
-	conds  []cCond
-	// skipping is the depth of conds whose branch is passed over, 0 for none.
-	skipping int
+	cStack
+	cCursor
+	conds cConditions
 	// firstColumn takes a } in the first column for the end of the function
 	// that began there; unbalanced asks for that.
 	firstColumn, unbalanced bool
-	// assumed are macros taken to be defined or not, by the first condition.
-	assumed map[string]bool
 }
 
-type cKind uint8
-
-const (
-	cScope cKind = iota // namespace, extern "C"
-	cClass
-	cBody  // of a function
-	cInit  // initialisers, enumerators, and other braces in a header
-	cRound // parentheses of a header
-	cSquare
-)
-
-type cFrame struct {
-	kind     cKind
-	symbol   int32
-	name     string
-	exported bool // what is declared here is public
-	column   bool // the function began in the first column
-	typedef  bool // an unnamed struct whose name follows its body
-	head     cHeader
-	group    int // of a header's parentheses: the candidate they belong to, -1
+// cCursor is the place in the text: the token at hand and the one before it,
+// directives left out.
+type cCursor struct {
+	lx   *lexer
+	t    tok
+	prev tok
 }
 
-type cCond struct {
-	depth int  // frames open at #if
-	idle  bool // between declarations
-	taken bool // a branch was read
+func (c *cCursor) prevIs(op byte) bool { return c.prev.kind == tokPunct && c.prev.op == op }
+
+func (c *cCursor) atColumn() bool {
+	return c.t.start == 0 || c.lx.src[c.t.start-1] == '\n'
 }
 
-// cHeader is what is known of the declaration under way.
-type cHeader struct {
-	started  bool
-	column   bool // it began in the first column
-	first    int
-	doc      string
-	tokens   int
-	static   bool
-	friend   bool
-	value    bool // behind =
-	bases    bool // behind the colon of a class
-	inits    bool // behind the colon of a constructor
-	trailing bool // behind the -> of a result
-	cTypeHead
-	cCandidate
-	cOperator
-	lastIdent string
-	lastLine  int
-	qualified string // what stands before lastIdent and ::
-	tilde     bool
+// bodyAfterInits tells the body of a constructor from an initialiser's braces.
+func (c *cCursor) bodyAfterInits(behind tok) bool {
+	return behind.kind == tokPunct && (behind.op == ')' || behind.op == '}') || behind.kind == tokDirective ||
+		behind.kind == tokIdent && string(c.lx.text(behind)) == "try"
 }
 
-// cTypeHead is what struct, class, union, enum or namespace began.
-type cTypeHead struct {
-	typeKind   Kind
-	typeName   string
-	typeLine   int
-	typeTokens int
-	typedef    bool
-}
-
-// cCandidate is the identifier before a parenthesis: a function, if a body follows.
-type cCandidate struct {
-	name       string
-	nameLine   int
-	nameTokens int    // how many tokens up to the name
-	owner      string // of a qualified name
-	caps       bool   // it looks like a macro
-	closed     bool   // its parentheses are closed
-	closedLine int
-	between    int  // tokens behind them that are no known suffix
-	oldStyle   bool // K&R: declarations of parameters follow
-	pieceFirst int  // line of the first token behind the candidate
-}
-
-// cOperator is the name of an operator under way.
-type cOperator struct {
-	operator bool
-	opName   string
-	opLine   int
+// scopeBeforeOperator says that "Type::" stands right before "operator".
+func (c *cCursor) scopeBeforeOperator() bool {
+	i := bytes.LastIndex(c.lx.src[max(0, c.t.start-120):c.t.start], []byte("operator"))
+	if i < 0 {
+		return false
+	}
+	before := bytes.TrimRight(c.lx.src[:max(0, c.t.start-120)+i], " \t")
+	return bytes.HasSuffix(before, []byte("::"))
 }
 
 func (c *cReader) run() {
-	c.assumed = map[string]bool{}
+	c.conds.assumed = map[string]bool{}
 	c.advance()
 	for c.t.kind != tokEOF {
 		switch {
 		case c.t.kind == tokDirective:
 			c.directive()
-		case c.skipping > 0:
+		case c.conds.skipping():
 		case c.inBody():
 			c.body()
 		default:
@@ -133,43 +72,10 @@ func (c *cReader) run() {
 }
 
 func (c *cReader) advance() {
-	if c.t.kind != tokDirective && c.skipping == 0 {
+	if c.t.kind != tokDirective && !c.conds.skipping() {
 		c.prev = c.t
 	}
 	c.t = c.lx.next()
-}
-
-func (c *cReader) prevIs(op byte) bool { return c.prev.kind == tokPunct && c.prev.op == op }
-
-func (c *cReader) inBody() bool {
-	n := len(c.frames)
-	return n > 0 && c.frames[n-1].kind == cBody
-}
-
-func (c *cReader) top() cFrame {
-	if n := len(c.frames); n > 0 {
-		return c.frames[n-1]
-	}
-	return cFrame{kind: cScope, symbol: -1, exported: true, group: -1}
-}
-
-func (c *cReader) push(f cFrame) {
-	if len(c.frames) >= maxOpen {
-		c.hidden++
-		return
-	}
-	f.head = c.head
-	c.frames = append(c.frames, f)
-}
-
-func (c *cReader) pop(line int) cFrame {
-	n := len(c.frames) - 1
-	f := c.frames[n]
-	c.frames = c.frames[:n]
-	if f.symbol >= 0 {
-		c.leave(f.symbol, line)
-	}
-	return f
 }
 
 // directive reads the conditionals and includes.
@@ -180,98 +86,13 @@ func (c *cReader) directive() {
 		n++
 	}
 	rest := bytes.TrimSpace(text[n:])
-	switch string(text[:n]) {
+	switch word := string(text[:n]); word {
 	case "include", "import", "include_next":
-		if c.skipping == 0 {
-			c.include(rest)
+		if !c.conds.skipping() {
+			c.importing(cIncluded(rest))
 		}
-	case "if", "ifdef", "ifndef":
-		never := string(text[:n]) == "if" && (string(rest) == "0" || bytes.HasPrefix(rest, []byte("0 ")) || string(rest) == "false")
-		never = c.contradicts(string(text[:n]), string(rest)) || never
-		if len(c.conds) >= maxOpen {
-			return
-		}
-		c.conds = append(c.conds, cCond{depth: len(c.frames), idle: c.idle(), taken: !never})
-		if c.skipping == 0 && never {
-			c.skipping = len(c.conds)
-		}
-	case "elif", "else", "elifdef", "elifndef":
-		i := len(c.conds)
-		if i == 0 {
-			return
-		}
-		k := &c.conds[i-1]
-		switch {
-		case c.skipping > 0 && c.skipping < i:
-		case !k.taken:
-			k.taken, c.skipping = true, 0
-		case k.idle && c.idle() && len(c.frames) == k.depth:
-			c.skipping = 0
-		default:
-			c.skipping = i
-		}
-	case "endif":
-		if i := len(c.conds); i > 0 {
-			if c.skipping == i {
-				c.skipping = 0
-			}
-			c.conds = c.conds[:i-1]
-		}
-	}
-}
-
-// contradicts says that a condition inside a declaration cannot hold together
-// with an earlier one whose first branch was read: "#ifndef X" after "#ifdef X".
-func (c *cReader) contradicts(directive, rest string) bool {
-	rest, _, _ = strings.Cut(rest, "/*")
-	rest = strings.TrimSpace(rest)
-	holds := directive != "ifndef"
-	if directive == "if" {
-		if not, ok := strings.CutPrefix(rest, "!"); ok {
-			rest, holds = strings.TrimSpace(not), false
-		}
-		name, ok := strings.CutPrefix(rest, "defined")
-		if !ok {
-			return false
-		}
-		rest = strings.TrimSpace(name)
-		if inner, ok := strings.CutPrefix(rest, "("); ok {
-			if rest, ok = strings.CutSuffix(inner, ")"); !ok {
-				return false
-			}
-			rest = strings.TrimSpace(rest)
-		}
-	}
-	for i := range len(rest) {
-		if !identByte(rest[i]) {
-			return false
-		}
-	}
-	before, known := c.assumed[rest]
-	if !known && c.skipping == 0 && len(c.assumed) < maxOpen {
-		c.assumed[rest] = holds
-	}
-	return known && before != holds && !c.idle()
-}
-
-// idle says that the reader stands between declarations.
-func (c *cReader) idle() bool {
-	k := c.top().kind
-	return !c.head.started && (k == cScope || k == cClass)
-}
-
-func (c *cReader) include(rest []byte) {
-	if len(rest) < 2 {
-		return
-	}
-	closing := byte('"')
-	if rest[0] == '<' {
-		closing = '>'
-	} else if rest[0] != '"' {
-		return
-	}
-	if i := bytes.IndexByte(rest[1:], closing); i > 0 {
-		c.importing(string(rest[1 : 1+i]))
+	default:
+		c.conds.directive(word, rest, len(c.frames), c.idle())
 	}
 }
 
@@ -351,10 +172,6 @@ func (c *cReader) localType() {
 	c.lx.jump(i + 1)
 	c.push(f)
 	c.head = cHeader{}
-}
-
-func (c *cReader) atColumn() bool {
-	return c.t.start == 0 || c.lx.src[c.t.start-1] == '\n'
 }
 
 func (c *cReader) closeBody() {

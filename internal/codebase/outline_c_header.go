@@ -1,9 +1,6 @@
 package codebase
 
-import (
-	"bytes"
-	"strings"
-)
+import "strings"
 
 func (c *cReader) ident() {
 	h := &c.head
@@ -20,7 +17,7 @@ func (c *cReader) ident() {
 		h.operator, h.opName, h.opLine = true, "operator", c.t.line
 		return
 	case "template":
-		c.templateList()
+		c.lx.templateList()
 		h.tokens = 0
 		return
 	case "typedef":
@@ -31,7 +28,7 @@ func (c *cReader) ident() {
 		return
 	case "struct", "class", "union", "enum", "namespace":
 		if w == "class" && h.typeKind == Enum || h.closed && !h.oldStyle || h.bases || h.value {
-			if !(h.closed && c.macroLine()) {
+			if !(h.closed && h.macroLine(c.t.line)) {
 				return
 			}
 			c.restart()
@@ -62,7 +59,7 @@ func (c *cReader) ident() {
 		}
 	}
 	if h.closed {
-		if cSpecifier(w) && !h.inits && c.macroLine() {
+		if cSpecifier(w) && !h.inits && h.macroLine(c.t.line) {
 			c.restart()
 			h = &c.head
 		}
@@ -91,30 +88,9 @@ func (c *cReader) ident() {
 	}
 }
 
-// macroLine says that the candidate is a macro on a line of its own, so that
-// the declaration begins behind it.
-func (c *cReader) macroLine() bool {
-	h := &c.head
-	return h.closedLine < c.t.line && h.between == 0 && h.caps && h.nameTokens == 1
-}
-
 // restart begins the header anew at the current token.
 func (c *cReader) restart() {
 	c.head = cHeader{started: true, first: c.t.line, column: c.atColumn(), doc: c.docBefore(c.t.line), tokens: 1}
-}
-
-// templateList passes over template <…>.
-func (c *cReader) templateList() {
-	i := c.lx.pos
-	for i < len(c.lx.src) && (c.lx.src[i] == ' ' || c.lx.src[i] == '\n' || c.lx.src[i] == '\r') {
-		i++
-	}
-	if c.lx.at(i) != '<' {
-		return
-	}
-	if past := c.lx.angles(i); past > 0 {
-		c.lx.jump(past)
-	}
 }
 
 // access takes "public:" and "public slots:".
@@ -199,7 +175,7 @@ func (c *cReader) operatorPart(op byte) bool {
 func (c *cReader) owner() string {
 	h := &c.head
 	if h.opName != "" {
-		if h.lastIdent == "" || !h.operatorQualified(c) {
+		if h.lastIdent == "" || !c.scopeBeforeOperator() {
 			return ""
 		}
 		if h.qualified != "" {
@@ -208,16 +184,6 @@ func (c *cReader) owner() string {
 		return h.lastIdent
 	}
 	return h.qualified
-}
-
-// operatorQualified says that "Type::" stands right before "operator".
-func (h *cHeader) operatorQualified(c *cReader) bool {
-	i := bytes.LastIndex(c.lx.src[max(0, c.t.start-120):c.t.start], []byte("operator"))
-	if i < 0 {
-		return false
-	}
-	before := bytes.TrimRight(c.lx.src[:max(0, c.t.start-120)+i], " \t")
-	return bytes.HasSuffix(before, []byte("::"))
 }
 
 // round opens a parenthesis of a header; the identifier before it may be the
@@ -236,7 +202,7 @@ func (c *cReader) round() {
 			if h.name != "" && h.pieceFirst > h.closedLine {
 				h.first, h.column = h.pieceFirst, true
 			}
-			h.name, h.nameLine, h.owner, h.caps = c.spelt(w), h.lastLine, h.qualified, caps
+			h.name, h.nameLine, h.owner, h.caps = c.d.spelt(w), h.lastLine, h.qualified, caps
 			if h.tilde {
 				h.name = "~" + w
 			}
@@ -245,14 +211,6 @@ func (c *cReader) round() {
 		}
 	}
 	c.push(f)
-}
-
-// spelt undoes what ident did to words that only C++ reserves.
-func (c *cReader) spelt(w string) string {
-	if bare := strings.TrimSuffix(w, "_"); !c.d.cpp && bare != w && cppWord(bare) {
-		return bare
-	}
-	return w
 }
 
 func (c *cReader) semicolon() {
@@ -264,6 +222,14 @@ func (c *cReader) semicolon() {
 		return
 	}
 	c.head = cHeader{}
+}
+
+// spelt undoes what ident did to words that only C++ reserves.
+func (d *dialect) spelt(w string) string {
+	if bare := strings.TrimSuffix(w, "_"); !d.cpp && bare != w && cppWord(bare) {
+		return bare
+	}
+	return w
 }
 
 func (d *dialect) isCpp() bool { return d.language == "cpp" || d.language == "c++" }
@@ -347,12 +313,6 @@ func (c *cReader) brace() {
 	default:
 		c.push(cFrame{kind: cInit, symbol: -1, group: -1})
 	}
-}
-
-// bodyAfterInits tells the body of a constructor from an initialiser's braces.
-func (c *cReader) bodyAfterInits(behind tok) bool {
-	return behind.kind == tokPunct && (behind.op == ')' || behind.op == '}') || behind.kind == tokDirective ||
-		behind.kind == tokIdent && string(c.lx.text(behind)) == "try"
 }
 
 // typeWins tells "class MACRO(x) Name {" from "struct x f(int) {".
@@ -449,4 +409,18 @@ func cKeyword(w string) bool {
 		return true
 	}
 	return cSpecifier(w)
+}
+
+// templateList passes over template <…>.
+func (l *lexer) templateList() {
+	i := l.pos
+	for i < len(l.src) && (l.src[i] == ' ' || l.src[i] == '\n' || l.src[i] == '\r') {
+		i++
+	}
+	if l.at(i) != '<' {
+		return
+	}
+	if past := l.angles(i); past > 0 {
+		l.jump(past)
+	}
 }

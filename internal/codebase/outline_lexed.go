@@ -27,7 +27,7 @@ func (o *outliner) read(path string, src []byte) {
 	case o.d.java:
 		(&javaReader{outliner: o}).run()
 	case o.d.c:
-		c := &cReader{outliner: o}
+		c := &cReader{cStack: cStack{outliner: o}, cCursor: cCursor{lx: &o.lx}}
 		c.run()
 		if c.unbalanced {
 			// Branches of the preprocessor opened what nothing closed: once
@@ -35,7 +35,7 @@ func (o *outliner) read(path string, src []byte) {
 			// function that began there.
 			steps := o.lx.steps
 			*o = *newOutliner(o.d, path, src)
-			(&cReader{outliner: o, firstColumn: true}).run()
+			(&cReader{cStack: cStack{outliner: o}, cCursor: cCursor{lx: &o.lx}, firstColumn: true}).run()
 			o.lx.steps += steps
 		}
 	}
