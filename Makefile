@@ -41,7 +41,7 @@ test-deps: build ## bring what the tests need (engine, model, reference parsers)
 
 .PHONY: bench
 bench: test-deps ## the promised figures, each beside its limit or a peer
-	MONITOR_BENCH=1 go test -run '^$$' -bench . -benchtime $(BENCHTIME) -timeout 60m -p 1 ./...
+	@BENCHTIME=$(BENCHTIME) scripts/bench.sh
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (10s)

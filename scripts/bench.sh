@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# bench.sh [PACKAGE...]: runs the benchmarks (of every package, unless told) and
+# ends with one table: each promised figure, ours, what is to be reached, and a
+# peer or reference measured in the same run. BENCH is the -bench pattern,
+# BENCHTIME its -benchtime; MONITOR_BENCH_LONG=1 takes the time for what is
+# otherwise extrapolated. A missed figure is said and is no failure: the machine
+# may be busy. A benchmark that fails is one. BENCH_LOG=FILE only prints the table
+# of an earlier run's output.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+log=${BENCH_LOG:-}
+status=0
+if [ -z "$log" ]; then
+	mkdir -p .cache
+	log=.cache/bench.log
+	uptime 2>/dev/null || true
+	MONITOR_BENCH=1 go test -run '^$' -bench "${BENCH:-.}" -benchtime "${BENCHTIME:-1s}" -timeout 120m -p 1 "${@:-./...}" 2>&1 | tee "$log" || status=$?
+	uptime 2>/dev/null || true
+fi
+
+# Column by column: what; benchmark and unit of our figure; what to reach (<, <=,
+# >=, = and a number, or - for none); how it is printed; the reference, in which
+# [benchmark unit] stands for a figure of this run.
+awk -v machine="$(uname -sm), $(getconf _NPROCESSORS_ONLN) cores, $(go version | cut -d' ' -f3)" '
+function known(k) { return k in value }
+function shown(v) { return v >= 1000 ? sprintf("%.0f", v) : v >= 100 ? sprintf("%.0f", v) : v >= 10 ? sprintf("%.1f", v) : v >= 1 || v == 0 ? sprintf("%.3g", v) : sprintf("%.3f", v) }
+function fill(s,   k) {
+	while (match(s, /\[[^]]*\]/)) {
+		k = substr(s, RSTART + 1, RLENGTH - 2)
+		s = substr(s, 1, RSTART - 1) (known(k) ? shown(value[k]) : "?") substr(s, RSTART + RLENGTH)
+	}
+	return s
+}
+function row(what, key, want, unit, reference,   op, limit, v, good) {
+	if (!known(key)) { printf "%-58s %14s  %-14s %-7s %s\n", what, "not run", want == "-" ? "" : want " " unit, "", ""; return }
+	v = value[key]
+	op = want; sub(/ .*/, "", op)
+	limit = want; sub(/^[^ ]* ?/, "", limit)
+	good = op == "<" ? v < limit + 0 : op == "<=" ? v <= limit + 0 : op == ">=" ? v >= limit + 0 : op == "=" ? v == limit + 0 : -1
+	if (good == 0) missed++
+	printf "%-58s %14s  %-14s %-7s %s\n", what, shown(v) " " unit, want == "-" ? "" : want " " unit, good == -1 ? "" : good ? "reached" : "MISSED", fill(reference)
+}
+/^Benchmark/ && NF >= 4 {
+	name = $1
+	sub(/^Benchmark/, "", name)
+	sub(/-[0-9]+$/, "", name)
+	for (i = 3; i < NF; i += 2) value[name " " $(i + 1)] = $i + 0
+}
+END {
+	print ""
+	print "Promised figures (" machine ")"
+	printf "%-58s %14s  %-14s %-7s %s\n", "what", "ours", "to reach", "", "reference, measured in the same run"
+	row("facts without a model, a million lines", "ScanMillion lines/s", ">= 100000", "lines/s", "")
+	row("  memory of that process (RSS)", "ScanMillion RSS-MiB", "<= 600", "MiB", "")
+	row("second analyze, 1,000 unchanged files: times faster", "UnchangedTree times-faster", ">= 100", "x", "first [UnchangedTree first-s] s" \
+		(value["UnchangedTree first-units-measured"] < value["UnchangedTree units"] ? ", EXTRAPOLATED from [UnchangedTree first-units-measured] of [UnchangedTree units] units (MONITOR_BENCH_LONG=1 runs all)" : ", run whole") "; second [UnchangedTree second-s] s")
+	row("  requests to the engine in the second", "UnchangedTree second-requests", "= 0", "", "[UnchangedTree units] units, all from the store")
+	row("durable units, engine at once, SQLite FULL, 4 workers", "DurableUnits/workers=4 units/s(≥200)", ">= 200", "/s", "1 worker [DurableUnits/workers=1 units/s(≥200)]/s, 8 workers [DurableUnits/workers=8 units/s(≥200)]/s")
+	row("  time of the last 1,000 of 10,000 / the first 1,000", "DurableUnits/workers=4 last1000/first1000(≤1)", "<= 1", "", "1 worker [DurableUnits/workers=1 last1000/first1000(≤1)], 8 workers [DurableUnits/workers=8 last1000/first1000(≤1)]")
+	row("  units of a whole analyze, fake engine, 8 workers", "ProgramUnits program-units/s", "-", "/s", "scan, prompts, HTTP, report and the fake engine included")
+	row("start of monitor version", "Version version-ms", "< 30", "ms", "min [Version version-min-ms], max [Version version-max-ms]; git version [Version git-version-ms] ms")
+	row("start of an analyze until the first request", "FirstRequest s-to-first-request", "< 2", "s", "min [FirstRequest s-to-first-request-min], max [FirstRequest s-to-first-request-max]; the engine alone until ready [StartToFirstToken s-until-ready] s")
+	row("kill -9 with 10,000 finished units: first new unit after", "Recovery s-to-first-unit(<2)", "< 2", "s", "")
+	row("tokens/s of an analyze / of a bare loop", "AnalyzeAgainstBareLoop analyze/bare", ">= 0.95", "", "[AnalyzeAgainstBareLoop analyze-tokens/s] / [AnalyzeAgainstBareLoop bare-tokens/s] tokens/s; first stage alone [AnalyzeAgainstBareLoop cards-ratio]; the runner alone [TokensAgainstBareLoop ratio]")
+	if (missed) print missed " missed. On a busy machine measure again; what stays missed is a defect."
+}' "$log"
+exit $status
