@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -82,6 +83,7 @@ func packageGraph(r *Report, langs map[string]int) graph {
 		g.Nodes[i].dress(langs)
 	}
 	l := newLayout(len(g.Nodes), out)
+	l.keepCycles(cyclicNodes(r, group, id))
 	l.place(func(i int) float64 { return g.Nodes[i].W })
 	l.draw(&g)
 	return g
@@ -166,6 +168,25 @@ func edgesBetween(r *Report, group func(string) string, id map[string]int, n int
 		out[i] = slices.Compact(out[i])
 	}
 	return out
+}
+
+// cyclicNodes are the drawn nodes that a cycle of the report goes through. In
+// many languages two folders may import each other while no file does, which
+// harms nobody and is no cycle; only what the report names is drawn as one.
+func cyclicNodes(r *Report, group func(string) string, id map[string]int) map[int]bool {
+	in := map[int]bool{}
+	for _, c := range r.Cycles {
+		drawn := map[int]bool{}
+		for _, p := range c {
+			if i, ok := id[group(p)]; ok {
+				drawn[i] = true
+			}
+		}
+		if len(drawn) > 1 { // else it is folded into one box
+			maps.Copy(in, drawn)
+		}
+	}
+	return in
 }
 
 // dress gives a node its words and size.

@@ -399,9 +399,21 @@ func (l *layout) draw(g *graph) {
 	l.edges(g)
 }
 
+// keepCycles leaves only these nodes marked as being in a cycle.
+func (l *layout) keepCycles(real map[int]bool) {
+	for i := range l.inCycle {
+		l.inCycle[i] = l.inCycle[i] && real[i]
+	}
+}
+
+// looseWidth is what a desktop window shows of the graph without scrolling, in
+// CSS pixels: rows need not be longer, however wide the columns above are.
+const looseWidth = 1100
+
 // looseNodes stand in rows below the rest.
 func (l *layout) looseNodes(g *graph) {
 	g.W = max(g.W, 640)
+	right := min(g.W, looseWidth) - graphMargin
 	x, y := graphMargin, g.H+26
 	any := false
 	for i := range g.Nodes {
@@ -416,7 +428,7 @@ func (l *layout) looseNodes(g *graph) {
 			}
 			g.LooseY = y - 10
 		}
-		if x > graphMargin && x+n.W > g.W-graphMargin {
+		if x > graphMargin && x+n.W > right {
 			x, y = graphMargin, y+nodeHeight+nodeGap
 		}
 		n.X, n.Y = x, y
@@ -431,7 +443,7 @@ func (l *layout) edges(g *graph) {
 	near := make([][]int, l.n)
 	for v := range l.n {
 		for _, w := range l.out[v] {
-			e := graphEdge{From: v, To: w, InCycle: l.comp[v] == l.comp[w]}
+			e := graphEdge{From: v, To: w, InCycle: l.comp[v] == l.comp[w] && l.inCycle[v] && l.inCycle[w]}
 			for _, u := range l.out[v] {
 				if u != w && l.comp[u] != l.comp[v] && reach[u][w] && l.comp[u] != l.comp[w] {
 					e.Implied = true

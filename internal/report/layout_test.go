@@ -114,6 +114,10 @@ func TestGraphIsReadable(t *testing.T) {
 
 func TestCyclesAreMarked(t *testing.T) {
 	r := &Report{Packages: []Package{{Path: "a", Imports: []string{"b"}}, {Path: "b", Imports: []string{"c"}}, {Path: "c", Imports: []string{"a", "d"}}, {Path: "d"}}}
+	if packageGraph(r, nil).Cyclic {
+		t.Error("folders that import each other are called a cycle, though the report names none")
+	}
+	r.Cycles = [][]string{{"a", "b", "c"}}
 	g := packageGraph(r, nil)
 	marked := 0
 	for _, e := range g.Edges {
