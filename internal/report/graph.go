@@ -83,8 +83,8 @@ func packageGraph(r *Report, langs map[string]int) graph {
 		g.Nodes[i].dress(langs)
 	}
 	l := newLayout(len(g.Nodes), out)
-	l.keepCycles(cyclicNodes(r, group, id))
 	l.place(func(i int) float64 { return g.Nodes[i].W })
+	l.keepCycles(cyclicNodes(r, group, id))
 	l.draw(&g)
 	return g
 }
