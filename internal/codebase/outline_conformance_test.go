@@ -41,7 +41,7 @@ func scratch(parts ...string) string {
 	return filepath.Join(append([]string{needs.Checkout(), ".cache", "test"}, parts...)...)
 }
 
-const corpusHow = "internal/codebase/testdata/outline/fetch-corpus"
+const corpusHow = "make test-deps"
 
 // gather lists files under the folders by extension, spread so that the head
 // of the list is a sample of all.

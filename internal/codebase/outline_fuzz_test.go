@@ -180,19 +180,10 @@ const maxStepsPerByte = 16
 // TestOutlineLinear counts the steps for hostile texts of n and 2n bytes: the
 // double must not take more than about twice as many.
 func TestOutlineLinear(t *testing.T) {
-	linear := func(count func(text []byte) int, make func(int) string, n int) bool {
-		a, b := make(n), make(2*n)
+	linear := func(count func(text []byte) int, once, twice string) bool {
 		perByte := func(text string) float64 { return float64(count([]byte(text))) / float64(max(len(text), 1)) }
-		return perByte(b) <= 1.2*perByte(a)+1 && perByte(b) <= maxStepsPerByte
-	}
-	for name := range hostile(64) {
-		for path, language := range dialects() {
-			count := func(text []byte) int { return stepsOf(language, path, text) }
-			if !linear(count, func(n int) string { return hostile(n)[name] }, 20_000) {
-				t.Errorf("%s in %s: %d steps for 20,000 bytes, %d for 40,000", name, path,
-					count([]byte(hostile(20_000)[name])), count([]byte(hostile(40_000)[name])))
-			}
-		}
+		a, b := perByte(once), perByte(twice)
+		return b <= 1.2*a+1 && b <= maxStepsPerByte
 	}
 	// The control: a reader that looks at the rest of the text at each brace
 	// is found out.
@@ -205,32 +196,57 @@ func TestOutlineLinear(t *testing.T) {
 		}
 		return steps
 	}
-	if linear(quadratic, func(n int) string { return strings.Repeat("{", n) }, 2_000) {
+	if linear(quadratic, strings.Repeat("{", 2_000), strings.Repeat("{", 4_000)) {
 		t.Error("a quadratic reader passes as a linear one: the check cannot fail")
+	}
+	once, twice := hostile(20_000), hostile(40_000)
+	for path, language := range dialects() {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			count := func(text []byte) int { return stepsOf(language, path, text) }
+			for name := range once {
+				if !linear(count, once[name], twice[name]) {
+					t.Errorf("%s: %d steps for 20,000 bytes, %d for 40,000", name, count([]byte(once[name])), count([]byte(twice[name])))
+				}
+			}
+		})
 	}
 }
 
-// TestOutlineHostile reads 128 KiB of each hostile text in
-// every language (MONITOR_BENCH=1: a megabyte) and says what took longest.
+// hostileBytes is enough for each hostile text to nest deeper than maxOpen:
+// the longest piece that opens anything has 18 bytes.
+const hostileBytes = 48 << 10
+
+// TestOutlineHostile reads 48 KiB of each hostile text in every language
+// (MONITOR_BENCH=1: a megabyte) and says what took longest. That more text
+// costs no more per byte is TestOutlineLinear's.
 func TestOutlineHostile(t *testing.T) {
-	n := 1 << 17
-	if os.Getenv("MONITOR_BENCH") == "1" {
+	n := hostileBytes
+	bench := os.Getenv("MONITOR_BENCH") == "1"
+	if bench {
 		n = 1 << 20
 	}
-	var worst time.Duration
-	what := ""
-	for name, text := range hostile(n) {
-		for path, language := range dialects() {
-			start := time.Now()
-			checkOutline(t, language, path, []byte(text))
-			if took := time.Since(start); took > worst {
-				worst, what = took, name+" in "+path
+	texts := hostile(n)
+	for path, language := range dialects() {
+		t.Run(path, func(t *testing.T) {
+			if !bench { // side by side the times would mean nothing
+				t.Parallel()
 			}
-			if os.Getenv("MONITOR_BENCH") == "1" {
-				t.Logf("%8v %s in %s", time.Since(start).Round(time.Millisecond), name, path)
+			var worst time.Duration
+			what := ""
+			for name, text := range texts {
+				start := time.Now()
+				checkOutline(t, language, path, []byte(text))
+				took := time.Since(start)
+				if took > worst {
+					worst, what = took, name
+				}
+				if bench {
+					t.Logf("%8v %s", took.Round(time.Millisecond), name)
+				}
 			}
-		}
+			t.Logf("%d KiB at most took %v: %s", n>>10, worst.Round(time.Millisecond), what)
+		})
 	}
 	checkOutline(t, "go", "a.go", []byte("package p; func f() "+strings.Repeat("{", n)))
-	t.Logf("%d KiB at most took %v: %s", n>>10, worst.Round(time.Millisecond), what)
 }
