@@ -3,6 +3,7 @@
 package codebase
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -153,4 +154,29 @@ func TestUnreadable(t *testing.T) {
 			t.Errorf("an open file: %+v", s)
 		}
 	})
+}
+
+// A folder that may not be read is named as the cause, and not git, which the
+// system then cannot start there.
+func TestFolderThatMayNotBeRead(t *testing.T) {
+	for _, mode := range []os.FileMode{0, 0o444, 0o111, 0o755} {
+		root := writeTree(t, map[string]string{"a.txt": "x\n"})
+		// The folder of all temporary folders of a test is its owner's alone.
+		if err := errors.Join(os.Chmod(filepath.Dir(root), 0o755), os.Chmod(root, mode)); err != nil {
+			t.Fatal(err)
+		}
+		asNobody(t, func() {
+			_, err := realFolder(root)
+			if mode == 0o755 {
+				if err != nil {
+					t.Errorf("an open folder is refused: %v", err)
+				}
+			} else if err == nil || !strings.Contains(err.Error(), "cannot be read by this user") {
+				t.Errorf("mode %o: the error is %v", mode, err)
+			}
+		})
+		if err := os.Chmod(root, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

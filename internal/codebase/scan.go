@@ -113,6 +113,15 @@ func realFolder(root string) (string, error) {
 	if !info.IsDir() {
 		return "", fmt.Errorf("%s is a file; give the folder around it (to look at one file only: --only %s)", abs, filepath.Base(abs))
 	}
+	// git, started in a folder that may not be entered, would say that git
+	// itself may not be started.
+	f, err := os.Open(real + string(filepath.Separator) + ".") // Join would drop the dot, which asks for the right to enter
+	if err != nil {
+		return "", fmt.Errorf("%s cannot be read by this user: %w", abs, err)
+	}
+	if err := f.Close(); err != nil {
+		return "", fmt.Errorf("%s cannot be read by this user: %w", abs, err)
+	}
 	return real, nil
 }
 
