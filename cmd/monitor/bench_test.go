@@ -483,6 +483,9 @@ func (l *load) record(bin string) (rounds [3][][]byte) {
 	}
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.FlushInterval = -1
+	// As in bare: a connection that the engine closes in the moment of its next use
+	// would make a failed request, a retry, and so a body that is recorded twice.
+	proxy.Transport = &http.Transport{DisableKeepAlives: true}
 	var mu sync.Mutex
 	var strange []string
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
