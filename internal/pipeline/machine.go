@@ -19,14 +19,18 @@ import (
 const (
 	longFunction, veryLongFunction       = 120, 300
 	complexFunction, veryComplexFunction = 20, 50
-	longFile, veryLongFile               = 800, 2000
-	hotCommits                           = 5
-	hotComplexity                        = 20
-	hotFiles                             = 10
-	untestedComplexity                   = 10
-	couplingTogether                     = 5
-	couplingDegree                       = 0.6
-	findingsPerRule                      = 200
+	// plainFunction: a long function without decisions is a text, a table or a
+	// list of settings; nobody gains by cutting it.
+	plainFunction          = 5
+	longFile, veryLongFile = 800, 2000
+	hotCommits             = 5
+	hotComplexity          = 20
+	hotFunction            = 10 // the file's most complicated function has more
+	hotFiles               = 10
+	untestedComplexity     = 10
+	couplingTogether       = 5
+	couplingDegree         = 0.6
+	findingsPerRule        = 200
 )
 
 // machineFindings are the findings that need no model, from the facts alone.
@@ -34,11 +38,13 @@ const (
 // partial says that the tree is a part of something: then what is not called or
 // tested in it may well be, elsewhere.
 func machineFindings(t *codebase.Tree, partial bool) ([]report.Finding, map[string]int) {
-	rules := [][]report.Finding{
-		cycleFindings(t), hotspotFindings(t), oversizedFunctions(t), oversizedFiles(t), couplingFindings(t),
-	}
+	oversized := oversizedFunctions(t)
+	var untested, unreached []report.Finding
 	if !partial {
-		rules = append(rules, untestedFindings(t), unreachedFindings(t))
+		untested, unreached = untestedFindings(t, oversized), unreachedFindings(t)
+	}
+	rules := [][]report.Finding{
+		cycleFindings(t), hotspotFindings(t), oversized, oversizedFiles(t), couplingFindings(t), untested, unreached,
 	}
 	var all []report.Finding
 	left := map[string]int{}
@@ -89,7 +95,7 @@ func score(t *codebase.Tree, all []report.Finding) {
 		if !ok {
 			p = byPath[all[i].Path]
 		}
-		all[i].Score = min(1, 0.5*share(p.complexity, most.complexity)+0.2*share(p.lines, most.lines)+0.3*share(p.commits, most.commits))
+		all[i].Score = min(1, 0.6*share(p.complexity, most.complexity)+0.1*share(p.lines, most.lines)+0.3*share(p.commits, most.commits))
 	}
 }
 
@@ -135,14 +141,15 @@ func hotspotFindings(t *codebase.Tree) []report.Finding {
 		return nil
 	}
 	type hot struct {
-		f            codebase.File
-		commits, sum int
+		f        codebase.File
+		commits  int
+		sum, top int
 	}
 	var hots []hot
 	for _, f := range t.Files {
-		sum, _, _ := complexity(f)
-		if c := t.History.Files[f.Path].Commits; c >= hotCommits && sum >= hotComplexity && !f.Test {
-			hots = append(hots, hot{f, c, sum})
+		sum, top, _ := complexity(f)
+		if c := t.History.Files[f.Path].Commits; c >= hotCommits && sum >= hotComplexity && top > hotFunction && !f.Test {
+			hots = append(hots, hot{f, c, sum, top})
 		}
 	}
 	slices.SortFunc(hots, func(a, b hot) int {
@@ -151,7 +158,7 @@ func hotspotFindings(t *codebase.Tree) []report.Finding {
 	var out []report.Finding
 	for i, h := range hots[:min(len(hots), hotFiles)] {
 		rank := report.Medium
-		if i < 3 {
+		if i < 3 && h.top > complexFunction {
 			rank = report.High
 		}
 		out = append(out, report.Finding{
@@ -175,12 +182,12 @@ func oversizedFunctions(t *codebase.Tree) []report.Finding {
 				continue
 			}
 			n := s.Last - s.First + 1
-			if n <= longFunction && s.Complexity <= complexFunction {
+			if (n <= longFunction || s.Complexity <= plainFunction) && s.Complexity <= complexFunction {
 				continue
 			}
 			rank := report.Low
 			switch {
-			case n > veryLongFunction || s.Complexity > veryComplexFunction:
+			case s.Complexity > veryComplexFunction, n > veryLongFunction && s.Complexity > complexFunction:
 				rank = report.High
 			case n > longFunction && s.Complexity > complexFunction:
 				rank = report.Medium
@@ -221,42 +228,53 @@ func oversizedFiles(t *codebase.Tree) []report.Finding {
 // untestedFindings names functions that are complicated, that no test in the
 // tree mentions, and that live where changes happen (or, without a history,
 // that others may call). A test that reaches them only through other functions
-// is not seen; the text says so.
-func untestedFindings(t *codebase.Tree) []report.Finding {
-	hasTests := map[string]bool{}
+// is not seen; the text says so, and the rank stays low, except where the
+// package has no test at all. One that is reported as oversized is not named
+// twice: that finding says it.
+func untestedFindings(t *codebase.Tree, oversized []report.Finding) []report.Finding {
+	languages, packages := map[string]bool{}, map[string]bool{}
 	for _, f := range t.Files {
 		if f.Test {
-			hasTests[f.Language] = true
+			languages[f.Language], packages[f.Package] = true, true
 		}
+	}
+	said := map[string]int{}
+	for i, f := range oversized {
+		said[f.Path+"\x00"+f.Symbol] = i
 	}
 	var out []report.Finding
 	for _, f := range t.Files {
-		if f.Test || !hasTests[f.Language] {
+		if f.Test || !languages[f.Language] {
 			continue
 		}
-		commits, known := 0, false
+		commits := 0
 		if t.History != nil {
-			commits, known = t.History.Files[f.Path].Commits, true
+			commits = t.History.Files[f.Path].Commits
 		}
 		for _, s := range f.Symbols {
 			if s.Complexity < untestedComplexity || len(s.Tests) > 0 || s.Name == "main" {
 				continue
 			}
-			if known && commits < hotCommits || !known && !s.Exported {
+			if t.History != nil && commits < hotCommits || t.History == nil && !s.Exported {
 				continue
 			}
-			rank := report.Low
-			if known && s.Complexity > complexFunction {
-				rank = report.Medium
+			if i, ok := said[f.Path+"\x00"+symbolName(s)]; ok {
+				oversized[i].Why += " No test names it."
+				continue
 			}
-			where := "it can be called from outside its package"
-			if known {
-				where = fmt.Sprintf("its file changed in %s", plural(commits, "commit"))
+			rank, why := report.Low, fmt.Sprintf("It has many paths, and its file changed in %s.", plural(commits, "commit"))
+			if t.History == nil {
+				why = "It has many paths, and it can be called from outside its package."
+			}
+			if !packages[f.Package] {
+				why += " Its package has no test at all."
+				if s.Complexity > complexFunction {
+					rank = report.Medium
+				}
 			}
 			out = append(out, report.Finding{
 				Rule: "untested-hot-code", Rank: rank, Path: f.Path, Line: s.First, EndLine: s.Last, Symbol: symbolName(s),
-				Title: fmt.Sprintf("No test names %s, which has a complexity of %d", symbolName(s), s.Complexity),
-				Why:   fmt.Sprintf("It has many paths, and %s.", where),
+				Title: fmt.Sprintf("No test names %s, which has a complexity of %d", symbolName(s), s.Complexity), Why: why,
 				Check: "A test may reach it through another function: look at a coverage profile before writing one.",
 			})
 		}
