@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -15,6 +16,7 @@ import (
 	"monitor/internal/codebase"
 	"monitor/internal/job"
 	"monitor/internal/pipeline"
+	"monitor/internal/report"
 )
 
 // analysis is the command analyze, and what runs or resumes a job.
@@ -30,7 +32,7 @@ type analyzeFlags struct {
 func (p analysis) command() *cobra.Command {
 	var f analyzeFlags
 	c := &cobra.Command{
-		Use:   "analyze PATH",
+		Use:   "analyze [PATH]",
 		Short: "Analyse a codebase and write a report",
 		Long: "Reads the codebase at PATH (a folder, in a git repository or not), asks the model for a card per\n" +
 			"file, a summary per package and one page about the whole, and writes a report.\n\n" +
@@ -51,7 +53,7 @@ func (p analysis) command() *cobra.Command {
 	c.Flags().StringVar(&f.since, "since", "", "limit the report to what changed after this git `REF`")
 	c.Flags().StringArrayVar(&f.only, "only", nil, "limit the analysis to files that match this `GLOB` (may be repeated)")
 	c.Flags().IntVar(&f.maxUnits, "max-units", 0, "at most this many units for the model, the most interesting first; 0: all")
-	c.Flags().StringVar(&f.baseline, "baseline", "", "silence the findings listed in this `FILE` (default: the one written for this folder, if any)")
+	c.Flags().StringVar(&f.baseline, "baseline", "", "silence the findings listed in this `FILE`; none: silence nothing (default: the one written for this folder, if any)")
 	c.Flags().BoolVar(&f.json, "json", false, "print progress and result as JSON lines")
 	return c
 }
@@ -77,11 +79,6 @@ func (p analysis) analyze(ctx context.Context, path string, f analyzeFlags) erro
 	if err := p.folders.make(); err != nil {
 		return err
 	}
-	if f.since != "" { // an unknown revision is a wrong argument, not a failed job
-		if _, err := codebase.ChangedSince(ctx, root, f.since, p.scanOptions()); err != nil {
-			return usage("--since: %w", err)
-		}
-	}
 	if spec.Baseline, err = p.baselineFor(root, f.baseline); err != nil {
 		return err
 	}
@@ -91,6 +88,23 @@ func (p analysis) analyze(ctx context.Context, path string, f analyzeFlags) erro
 	if spec.Model, err = p.chooseModel(ctx, f.model, f.workers); err != nil {
 		return err
 	}
+	work := p.newWork(spec)
+	defer work.crew.Close()
+	// What is wrong with the order shows here, before there is a job that failed.
+	files, lines, err := work.kind.Look(ctx, spec)
+	switch {
+	case err != nil && ctx.Err() == nil:
+		return &coded{exitUsage, err}
+	case err != nil:
+		return err
+	case files == 0 && len(f.only) > 0:
+		return usage("no file in %s matches --only %s", root, strings.Join(f.only, " --only "))
+	case files == 0:
+		return usage("there is no source or text file in %s that git would track, so there is nothing to analyse", root)
+	}
+	if !f.json {
+		fmt.Fprintf(p.Stderr, "Read %s, %d lines\n", plural(files, "file"), lines)
+	}
 	b, err := json.Marshal(spec)
 	if err != nil {
 		return err
@@ -99,7 +113,27 @@ func (p analysis) analyze(ctx context.Context, path string, f analyzeFlags) erro
 	if err != nil {
 		return err
 	}
-	return p.runJob(ctx, j.ID, spec, f.json)
+	return p.runJob(ctx, j.ID, spec, work, f.json)
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}
+
+// work is what carries out an order: who answers, and what is asked.
+type work struct {
+	crew *crew
+	kind *pipeline.Analyze
+}
+
+func (p analysis) newWork(spec pipeline.AnalyzeSpec) work {
+	c := p.newCrew(spec.Model)
+	return work{c, pipeline.NewAnalyze(pipeline.AnalyzeConfig{
+		Crew: c, Reports: p.folders.reports(), Tool: "monitor " + version, Scan: p.scanOptions(),
+	})}
 }
 
 // scanOptions bound the reading of a tree; git's private folder is ours too.
@@ -109,6 +143,9 @@ func (p analysis) scanOptions() codebase.Options {
 
 // root checks the folder to be analysed.
 func (p analysis) root(arg string) (string, error) {
+	if arg == "" {
+		return "", usage("the path is empty (an unset variable?); this folder is `.`")
+	}
 	root := p.path(arg)
 	if real, err := filepath.EvalSymlinks(root); err == nil {
 		root = real
@@ -125,16 +162,24 @@ func (p analysis) root(arg string) (string, error) {
 // baselineFor finds the baseline of a folder: the one that was named, or the
 // one that `monitor report --write-baseline` left.
 func (p analysis) baselineFor(root, named string) (string, error) {
-	if named != "" {
-		name := p.path(named)
-		if _, err := os.Stat(name); err != nil {
-			return "", usage("--baseline: %w", err)
-		}
-		return name, nil
-	}
 	name := p.baselineFile(root)
-	if _, err := os.Stat(name); err != nil {
+	switch named {
+	case "none":
 		return "", nil
+	case "":
+		if _, err := os.Stat(name); err != nil {
+			return "", nil
+		}
+	default:
+		name = p.path(named)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return "", usage("--baseline: %w", err)
+	}
+	defer f.Close()
+	if _, err := report.ReadBaseline(f); err != nil {
+		return "", usage("--baseline: %w", err)
 	}
 	return name, nil
 }
@@ -187,20 +232,14 @@ func defaultWorkers(m catalog.Machine) int {
 }
 
 // runJob runs or resumes an analysis with progress and the closing block.
-func (p analysis) runJob(ctx context.Context, id string, spec pipeline.AnalyzeSpec, asJSON bool) error {
+func (p analysis) runJob(ctx context.Context, id string, spec pipeline.AnalyzeSpec, w work, asJSON bool) error {
 	ctx, stop, release := p.signals(ctx)
 	defer release()
-	crew := p.newCrew(spec.Model)
-	defer crew.Close()
-	kind := pipeline.NewAnalyze(pipeline.AnalyzeConfig{
-		Crew: crew, Reports: p.folders.reports(), Tool: "monitor " + version,
-		Scan: p.scanOptions(),
-	})
 	show := p.newProgress(asJSON)
-	j, err := p.jobs.Run(ctx, id, kind, job.RunOptions{Workers: max(1, spec.Model.Workers), Stop: stop, OnEvent: show.event})
+	j, err := p.jobs.Run(ctx, id, w.kind, job.RunOptions{Workers: max(1, spec.Model.Workers), Stop: stop, OnEvent: show.event})
 	show.close()
 	if err != nil && ctx.Err() == nil && j.State != job.Failed {
-		return err
+		return fmt.Errorf("%w\nWhen that is mended:  monitor jobs resume %s", err, id)
 	}
 	if j.ID == "" { // stopped at once: look up what stands
 		if j, err = p.jobs.Get(context.WithoutCancel(ctx), id); err != nil {
@@ -240,20 +279,29 @@ func (p analysis) closing(j job.Job, asJSON bool) error {
 		p.printf("; %d more dropped: their quotes are not in the file", n)
 	}
 	if n := sum.Findings.Silenced; n > 0 {
-		p.printf("; %d silenced by the baseline", n)
+		p.printf("; %d silenced by the baseline %s", n, specOf(j).Baseline)
 	}
-	p.printf(")\nUnits      %d answered, %d cached, %d parked\n", j.Units.Done, j.Units.Cached, j.Units.Parked)
+	p.printf(")\n")
+	if specOf(j).Model.Name != "" {
+		p.printf("Units      %d answered, %d cached, %d parked\n", j.Units.Done, j.Units.Cached, j.Units.Parked)
+		p.printf("Tokens     %d in (%d of them cached), %d out", j.Tokens.Prompt, j.Tokens.Cached, j.Tokens.Output)
+		if seconds > 0 && j.Tokens.Output > 0 {
+			p.printf("; %.0f out per second", float64(j.Tokens.Output)/seconds)
+		}
+		p.printf("\n")
+	}
 	p.printf("Time       %s\n", duration(j.Wall))
-	p.printf("Tokens     %d in (%d of them cached), %d out", j.Tokens.Prompt, j.Tokens.Cached, j.Tokens.Output)
-	if seconds > 0 && j.Tokens.Output > 0 {
-		p.printf("; %.0f out per second", float64(j.Tokens.Output)/seconds)
-	}
-	p.printf("\n")
 	if j.Units.Parked > 0 {
 		p.printf("Parked     why: monitor jobs show %s\n", j.ID)
 	}
 	p.printf("Report     %s\n           monitor report %s --open\n", sum.Reports["html"], j.ID)
 	return nil
+}
+
+func specOf(j job.Job) pipeline.AnalyzeSpec {
+	var s pipeline.AnalyzeSpec
+	_ = json.Unmarshal(j.Spec, &s) // a foreign kind has none of these fields
+	return s
 }
 
 func summaryOf(j job.Job) pipeline.Summary {

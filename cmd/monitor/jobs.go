@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -60,8 +61,7 @@ func tokensOf(j job.Job) tokenJSON {
 type jobCommands struct{ *Program }
 
 func toJSON(j job.Job, whole bool) jobJSON {
-	var spec pipeline.AnalyzeSpec
-	_ = json.Unmarshal(j.Spec, &spec) // a foreign kind has none of these fields
+	spec := specOf(j)
 	out := jobJSON{
 		ID: j.ID, Kind: j.Kind, State: string(j.State), Error: j.Error, Root: spec.Root, Model: spec.Model.Name, Created: j.Created,
 		Stage: j.Stage, Units: unitsOf(j), ModelCalls: j.Calls, Tokens: tokensOf(j), WallSeconds: j.Wall.Seconds(),
@@ -124,6 +124,9 @@ func (p *Program) withJob(ctx context.Context, id string, f func(job.Job) error)
 		return err
 	}
 	j, err := p.jobs.Get(ctx, id)
+	if errors.Is(err, job.ErrUnknown) {
+		return &coded{exitUsage, err}
+	}
 	if err != nil {
 		return err
 	}
@@ -258,7 +261,7 @@ func (p jobCommands) jobWatch(ctx context.Context, id string, asJSON bool) error
 			j = now
 		}
 		show.close()
-		return analysis{p.Program}.closing(j, asJSON)
+		return analysis(p).closing(j, asJSON)
 	})
 }
 
@@ -283,5 +286,7 @@ func (p jobCommands) jobResume(ctx context.Context, id string, asJSON bool) erro
 	if err := json.Unmarshal(j.Spec, &spec); err != nil {
 		return fmt.Errorf("the stored order of job %s cannot be read: %w", j.ID, err)
 	}
-	return analysis{p.Program}.runJob(ctx, j.ID, spec, asJSON)
+	work := analysis(p).newWork(spec)
+	defer work.crew.Close()
+	return analysis(p).runJob(ctx, j.ID, spec, work, asJSON)
 }

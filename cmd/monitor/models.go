@@ -56,7 +56,7 @@ func (p *Program) installedModel(cat *catalog.Catalog, name string, m catalog.Ma
 		var none *catalog.NotInstalledError
 		switch {
 		case errors.As(err, &none) && rowErr != nil:
-			return inst, row, &coded{exitMissing, rowErr}
+			return inst, row, &coded{exitUsage, rowErr}
 		case errors.As(err, &none):
 			return inst, row, &coded{exitMissing, none}
 		}

@@ -100,7 +100,8 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 	wrapArgs(root)
 	err := root.ExecuteContext(ctx)
 	if err != nil && strings.HasPrefix(err.Error(), "unknown command") {
-		err = usage("%w\n`monitor --help` lists the commands.", err)
+		first, _, _ := strings.Cut(err.Error(), "\n")
+		err = usage("%s\n`monitor --help` lists the commands.", first)
 	}
 	return fail(p.Stderr, err)
 }

@@ -18,6 +18,7 @@ func TestExamplesOfTheREADME(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newStage(t, 3, fakeengine.Script{})
+	s.file("internal/x/x.go", "package x\n\nvar X = 1\n")
 	examples := regexp.MustCompile(`(?m)^\$ monitor (.*)$`).FindAllStringSubmatch(string(b), -1)
 	if len(examples) < 4 {
 		t.Fatalf("the README has %d examples; this test looks for lines that begin with $ monitor", len(examples))

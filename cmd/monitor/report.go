@@ -64,6 +64,7 @@ func (p reportCommand) command() *cobra.Command {
 	c.Flags().BoolVar(&open, "open", false, "open it with this desktop's program (html unless --format says otherwise)")
 	c.Flags().StringVar(&baseline, "write-baseline", "", "write the findings as a baseline to this `FILE`; =auto: the one that analyses of the same folder use by themselves")
 	c.Flags().Lookup("write-baseline").NoOptDefVal = "auto"
+	_ = c.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"md", "html", "sarif", "jsonl"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 
@@ -77,6 +78,15 @@ func (p reportCommand) finishedJob(ctx context.Context, args []string) (job.Job,
 	}
 	if len(args) == 1 {
 		j, err := p.jobs.Get(ctx, args[0])
+		if errors.Is(err, job.ErrUnknown) {
+			return j, &coded{exitUsage, err}
+		}
+		if err == nil && j.State == job.Running {
+			return j, fmt.Errorf("job %s is running and has no report yet; `monitor jobs watch %s` shows when it has", j.ID, j.ID)
+		}
+		if err == nil && j.State == job.Cancelled {
+			return j, fmt.Errorf("job %s was cancelled and has no report; `monitor analyze` makes one and asks nothing twice", j.ID)
+		}
 		if err == nil && j.State != job.Done {
 			err = fmt.Errorf("job %s is %s and has no report yet; `monitor jobs resume %s` finishes it", j.ID, j.State, j.ID)
 		}
@@ -156,7 +166,8 @@ func (p reportCommand) openFile(ctx context.Context, name string) error {
 		return missing("there is no %s here to open it with; the report is\n  %s", cmd[0], name)
 	}
 	if out, err := exec.CommandContext(ctx, cmd[0], cmd[1:]...).CombinedOutput(); err != nil {
-		return fmt.Errorf("%s could not open the report (%w: %s); it is\n  %s", cmd[0], err, strings.TrimSpace(string(out)), name)
+		said, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+		return fmt.Errorf("%s could not open the report (%w: %s); it is\n  %s", cmd[0], err, said, name)
 	}
 	p.printf("%s\n", name)
 	return nil

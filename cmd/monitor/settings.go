@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -117,11 +118,24 @@ func isHTTP(s string) bool {
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }
 
-// yamlError keeps the position and the sentence of the YAML library's errors
-// and leaves out its drawing of the source.
+// yamlError keeps the position and the sentence of the YAML library's errors,
+// leaves out its drawing of the source, and says types as a person does.
 func yamlError(err error) string {
 	first, _, _ := strings.Cut(yaml.FormatError(err, false, false), "\n")
-	return first
+	m := regexp.MustCompile(`^(.*?)cannot unmarshal .* of type (\S+)`).FindStringSubmatch(first)
+	if m == nil {
+		return first
+	}
+	want := "something else"
+	switch strings.TrimPrefix(m[2], "*") {
+	case "int", "int64":
+		want = "a whole number"
+	case "string":
+		want = "a text"
+	case "time.Duration":
+		want = "a time such as 30s or 10m"
+	}
+	return m[1] + want + " belongs here"
 }
 
 func lineOf(b []byte, path string) int {

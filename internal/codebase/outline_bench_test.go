@@ -3,8 +3,9 @@ package codebase
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
+	"strings"
 	"testing"
 
 	"monitor/internal/needs"
@@ -16,7 +17,12 @@ import (
 func BenchmarkOutline(b *testing.B) {
 	corpora := map[string]func() []string{
 		"go": func() []string {
-			return gather(".go", nil, filepath.Join(runtime.GOROOT(), "src", "net"), filepath.Join(runtime.GOROOT(), "src", "cmd", "compile"))
+			out, err := exec.Command("go", "env", "GOROOT").Output()
+			if err != nil {
+				b.Fatal(err)
+			}
+			root := strings.TrimSpace(string(out))
+			return gather(".go", nil, filepath.Join(root, "src", "net"), filepath.Join(root, "src", "cmd", "compile"))
 		},
 	}
 	for _, r := range references() {

@@ -415,7 +415,10 @@ func (c *Client) pip(ctx context.Context, call pipCall) error {
 	}
 	cmd := exec.CommandContext(ctx, python, args...)
 	cmd.Dir = tmp
-	cmd.Env = append(cmd.Environ(), "TMPDIR="+tmp, "TMP="+tmp, "TEMP="+tmp, "PIP_USER=0", "PIP_REQUIRE_VIRTUALENV=0", "PIP_TARGET=", "PYTHONUTF8=1")
+	cmd.Env = append(cmd.Environ(), "TMPDIR="+tmp, "TMP="+tmp, "TEMP="+tmp, "PIP_USER=0", "PIP_REQUIRE_VIRTUALENV=0", "PIP_TARGET=", "PYTHONUTF8=1",
+		// pip asks rustc for its version to introduce itself, and a rustc that is
+		// rustup's makes itself at home where these point.
+		"RUSTUP_HOME="+tmp, "CARGO_HOME="+tmp)
 	cmd.WaitDelay = 5 * time.Second
 	var out tail
 	cmd.Stdout, cmd.Stderr = &out, &out

@@ -67,7 +67,7 @@ type AnalyzeConfig struct {
 type Analyze struct {
 	cfg  AnalyzeConfig
 	mu   sync.Mutex
-	tree map[string]*scanned // by job
+	tree map[string]*scanned // by root, revision and globs
 }
 
 type scanned struct {
@@ -89,11 +89,27 @@ func specOf(j job.Job) (AnalyzeSpec, error) {
 	return s, nil
 }
 
-// scan reads the job's tree, once per process.
-func (a *Analyze) scan(ctx context.Context, j job.Job, s AnalyzeSpec) (*scanned, error) {
+// Look reads the tree of an order before there is a job for it and returns how
+// many files it has; a later job of this process does not read it again. Its
+// errors are about the order: a folder that cannot be read, a revision that git
+// does not know.
+func (a *Analyze) Look(ctx context.Context, s AnalyzeSpec) (files, lines int, err error) {
+	sc, err := a.scan(ctx, s)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, f := range sc.tree.Files {
+		lines += f.Lines
+	}
+	return len(sc.tree.Files), lines, nil
+}
+
+// scan reads the tree of an order, once per process.
+func (a *Analyze) scan(ctx context.Context, s AnalyzeSpec) (*scanned, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if t := a.tree[j.ID]; t != nil {
+	key := strings.Join(append([]string{s.Root, s.Since}, s.Only...), "\x00")
+	if t := a.tree[key]; t != nil {
 		return t, nil
 	}
 	o := a.cfg.Scan
@@ -104,14 +120,14 @@ func (a *Analyze) scan(ctx context.Context, j job.Job, s AnalyzeSpec) (*scanned,
 	}
 	sc := &scanned{tree: t}
 	if s.Since != "" {
-		if sc.changed, err = codebase.ChangedSince(ctx, s.Root, s.Since, a.cfg.Scan); err != nil {
+		if sc.changed, err = codebase.ChangedSince(ctx, s.Root, s.Since, o); err != nil {
 			return nil, &job.Failure{Fatal: true, Err: err, Reason: err.Error()}
 		}
 		if sc.changed == nil {
 			sc.changed = map[string]bool{}
 		}
 	}
-	a.tree[j.ID] = sc
+	a.tree[key] = sc
 	return sc, nil
 }
 
@@ -141,7 +157,7 @@ func (a *Analyze) Plan(ctx context.Context, j job.Job, stage int, r job.Results)
 	if s.Model.Name == "" || stage > 2 {
 		return nil, false, nil
 	}
-	sc, err := a.scan(ctx, j, s)
+	sc, err := a.scan(ctx, s)
 	if err != nil {
 		return nil, false, err
 	}
@@ -275,7 +291,7 @@ func (a *Analyze) Do(ctx context.Context, j job.Job, u job.Unit, attempt int) (j
 	size := sizesFor(s.Model)
 	switch {
 	case strings.HasPrefix(u.ID, "file:"):
-		return a.doFile(ctx, j, s, in, size, attempt)
+		return a.doFile(ctx, s, in, size, attempt)
 	case strings.HasPrefix(u.ID, "package:"):
 		return a.doProse(ctx, s, packageAsk(size, in.Path, in.Facts, in.Text), "summary", attempt)
 	default:
@@ -283,8 +299,8 @@ func (a *Analyze) Do(ctx context.Context, j job.Job, u job.Unit, attempt int) (j
 	}
 }
 
-func (a *Analyze) doFile(ctx context.Context, j job.Job, s AnalyzeSpec, in unitInput, size sizes, attempt int) (job.Outcome, error) {
-	sc, err := a.scan(ctx, j, s)
+func (a *Analyze) doFile(ctx context.Context, s AnalyzeSpec, in unitInput, size sizes, attempt int) (job.Outcome, error) {
+	sc, err := a.scan(ctx, s)
 	if err != nil {
 		return job.Outcome{}, err
 	}

@@ -41,7 +41,7 @@ func (a *Analyze) Finish(ctx context.Context, j job.Job, r job.Results) (json.Ra
 	if err != nil {
 		return nil, err
 	}
-	sc, err := a.scan(ctx, j, s)
+	sc, err := a.scan(ctx, s)
 	if err != nil {
 		return nil, err
 	}
