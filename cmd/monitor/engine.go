@@ -43,6 +43,9 @@ func (p engineCommands) command() *cobra.Command {
 		&cobra.Command{Use: "remove ID", Aliases: []string{"rm"}, Short: "Remove an installed engine", Args: cobra.ExactArgs(1), ValidArgsFunction: p.completeEngines,
 			RunE: func(_ *cobra.Command, args []string) error {
 				return p.withEngines(func(ec engine.Config) error {
+					if err := p.lock(); err != nil {
+						return err
+					}
 					if err := engine.Remove(ec, args[0]); err != nil {
 						return err
 					}

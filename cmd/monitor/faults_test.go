@@ -188,6 +188,11 @@ func TestTwoProcesses(t *testing.T) {
 	if out, err := s.command("jobs", "rm", id).CombinedOutput(); exitCode(err) != exitFailed || !strings.Contains(string(out), "running") {
 		t.Errorf("removing a running job: %v\n%s", err, out)
 	}
+	for _, args := range [][]string{{"models", "rm", "fake"}, {"engine", "remove", "wheel-x"}} {
+		if out, err := s.command(args...).CombinedOutput(); exitCode(err) != exitBusy {
+			t.Errorf("%v takes away what a running job uses: %v\n%s", args, err, out)
+		}
+	}
 	s.must("jobs", "cancel", id)
 	if err := first.Wait(); exitCode(err) != exitFailed {
 		t.Errorf("the cancelled process ended with %v", err)
@@ -196,6 +201,7 @@ func TestTwoProcesses(t *testing.T) {
 		t.Errorf("the job is %s", j.State)
 	}
 	s.must("analyze", s.repo, "--max-units", "1") // the folder is free again
+	s.must("models", "rm", "fake")
 }
 
 // A server that somebody else runs is asked like an engine of our own, with its

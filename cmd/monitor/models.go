@@ -104,6 +104,9 @@ func (p modelCommands) command() *cobra.Command {
 				if err := p.readSettings(); err != nil {
 					return err
 				}
+				if err := p.lock(); err != nil {
+					return err
+				}
 				in, err := p.library().Remove(c.Context(), args[0])
 				if err == nil {
 					p.printf("removed %s (%s, %s)\n", in.Name, in.Quant, fetch.Bytes(in.Bytes()))

@@ -147,11 +147,9 @@ func (p *Program) openStore(ctx context.Context, write bool) error {
 		return err
 	}
 	if write {
-		unlock, err := store.Lock(p.folders.Data)
-		if err != nil {
-			return &coded{exitBusy, err}
+		if err := p.lock(); err != nil {
+			return err
 		}
-		p.unlock = unlock
 	}
 	s, err := store.Open(ctx, store.Config{Path: p.folders.database(), URL: p.settings.Store.URL})
 	if err != nil {
@@ -168,6 +166,20 @@ func (p *Program) openStore(ctx context.Context, write bool) error {
 	if err != nil {
 		return &coded{exitStore, err}
 	}
+	return nil
+}
+
+// lock makes this process the owner of the data folder until Close: for who
+// writes jobs, or takes away what a running job may be using.
+func (p *Program) lock() error {
+	if err := p.folders.make(); err != nil {
+		return err
+	}
+	unlock, err := store.Lock(p.folders.Data)
+	if err != nil {
+		return &coded{exitBusy, err}
+	}
+	p.unlock = unlock
 	return nil
 }
 
