@@ -67,10 +67,17 @@ type Tree struct {
 	SetAsideCount map[Reason]int
 	// Packages group Files (Go: by package; others: by folder), sorted by Path.
 	Packages []Package
-	// Cycles are import cycles between packages, each a real path of package
-	// paths that starts with its smallest and whose last imports its first;
-	// every package that is in a cycle is in one of them; sorted. Rust has none.
+	// Cycles are import cycles between packages: one for each set of packages
+	// that all reach each other, told as a shortest one through the set's
+	// smallest package. Each is a real path of package paths that starts with
+	// that package and whose last imports its first; sorted. Rust has none, and
+	// imports that are Deferred make none. A Python file that lies in the root
+	// or in a folder without __init__.py is a module by itself, and stands here
+	// with its own path.
 	Cycles [][]string
+	// CycleSizes runs parallel to Cycles: how many packages the whole set has;
+	// the length of the path where that is all of them.
+	CycleSizes []int
 	// Unreached are functions that nothing in the tree reaches (Go only).
 	Unreached []SymbolRef
 	// History is what git remembers; nil outside a git repository, or where it
@@ -79,6 +86,8 @@ type Tree struct {
 	// Notes are sentences for the reader: what was cut, left out or not
 	// understood, and why.
 	Notes []string
+
+	cycleAt []cycleEdge // parallel to Cycles
 }
 
 // Reason says why a file was set aside.
@@ -124,6 +133,14 @@ type File struct {
 	Symbols []Symbol
 	// Imports are the import strings as written, sorted, without duplicates.
 	Imports []string
+	// ImportLines runs parallel to Imports: the 1-based line of each, of
+	// several alike the first that is not deferred.
+	ImportLines []int
+	// Deferred are those of Imports that are not followed when the file is
+	// loaded, sorted. Python: inside a function, or under "if TYPE_CHECKING:"
+	// or "if __name__ == …:". JavaScript and TypeScript: import type, export
+	// type, import(…), and require(…) inside a function.
+	Deferred []string
 	// ImportsFiles are the files of this tree that those imports name (Go: the
 	// files of the imported packages are not listed here, see Package.Imports).
 	ImportsFiles []string

@@ -6,43 +6,31 @@ import (
 
 // cycles finds import cycles between packages. Every strongly connected
 // component (Tarjan, "Depth-first search and linear graph algorithms", SIAM J.
-// Comput. 1972; written without recursion) is told as a shortest cycle
-// through its smallest package, then one through the smallest that is not yet
-// told, and so on: each list is a real path whose last package imports its
-// first. paths are the packages, sorted; next are their imports.
-func cycles(paths []string, next [][]int) [][]string {
-	var found [][]string
+// Comput. 1972; written without recursion) is told once, as a shortest cycle
+// through its smallest package: a real path that starts there and whose last
+// package imports its first. sizes runs parallel: the packages of the whole
+// component. paths are the packages, sorted; next are their imports.
+func cycles(paths []string, next [][]int) (found [][]string, sizes []int) {
+	var tangles [][]int
 	for _, members := range components(next) {
-		if len(members) < 2 {
-			continue
+		if len(members) > 1 {
+			slices.Sort(members)
+			tangles = append(tangles, members)
 		}
-		slices.Sort(members)
-		inside := map[int]bool{}
+	}
+	slices.SortFunc(tangles, slices.Compare) // the order of their smallest, which is that of the paths
+	for _, members := range tangles {
+		inside := make(map[int]bool, len(members))
 		for _, m := range members {
 			inside[m] = true
 		}
-		told := map[int]bool{}
-		for _, m := range members {
-			if told[m] {
-				continue
-			}
-			cycle := shortestCycle(next, inside, m)
-			smallest := 0
-			for i, n := range cycle {
-				told[n] = true
-				if n < cycle[smallest] {
-					smallest = i
-				}
-			}
-			names := make([]string, 0, len(cycle))
-			for i := range cycle {
-				names = append(names, paths[cycle[(smallest+i)%len(cycle)]])
-			}
-			found = append(found, names)
+		var names []string
+		for _, n := range shortestCycle(next, inside, members[0]) {
+			names = append(names, paths[n])
 		}
+		found, sizes = append(found, names), append(sizes, len(members))
 	}
-	slices.SortFunc(found, slices.Compare)
-	return slices.CompactFunc(found, slices.Equal)
+	return found, sizes
 }
 
 // components are the strongly connected components of a graph.

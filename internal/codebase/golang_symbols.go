@@ -69,6 +69,7 @@ func outlineGo(path string, src []byte) fileOutline {
 	for _, im := range f.Imports {
 		g.importSpec(im)
 	}
+	out.setImports(g.imports)
 	g.facts.imports = out.Imports
 	for _, d := range f.Decls {
 		switch d := d.(type) {
@@ -83,8 +84,6 @@ func outlineGo(path string, src []byte) fileOutline {
 		g.mentionEverything(src)
 	}
 	sort.SliceStable(out.Symbols, func(i, j int) bool { return out.Symbols[i].First < out.Symbols[j].First })
-	slices.Sort(out.Imports)
-	out.Imports = slices.Compact(out.Imports)
 	if g.facts.test {
 		g.testMentions()
 	}
@@ -97,6 +96,8 @@ type goReader struct {
 	out   *fileOutline
 	facts *goFacts
 	names map[string]uint32
+	// imports in the order of the text.
+	imports []importAt
 	// satisfied are methods that an interface of this file names.
 	satisfied []goMention
 }
@@ -121,7 +122,7 @@ func (g *goReader) importSpec(im *ast.ImportSpec) {
 	if im.Name != nil && im.Name.Name == "." {
 		g.facts.dot = true
 	}
-	g.out.Imports = append(g.out.Imports, p)
+	g.imports = append(g.imports, importAt{name: p, line: g.line(im.Pos())})
 }
 
 func (g *goReader) function(d *ast.FuncDecl) {

@@ -1,6 +1,7 @@
 package codebase
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -9,8 +10,11 @@ import (
 type fileOutline struct {
 	// Symbols in the order of their first line.
 	Symbols []Symbol
-	// Imports as written (without quotes), sorted, no duplicates.
-	Imports []string
+	// Imports as written (without quotes), sorted, no duplicates; ImportLines
+	// and Deferred as in File.
+	Imports     []string
+	ImportLines []int
+	Deferred    []string
 	// Package is the name that the file gives its package: Go and Java only.
 	Package string
 	// Mentions are the identifiers that a test file uses (no keywords, no
@@ -22,6 +26,38 @@ type fileOutline struct {
 	MentionedIn []int32
 
 	goFile *goFacts // Go and Go assembly only
+}
+
+// importAt is one import of a file's text.
+type importAt struct {
+	name     string
+	line     int
+	deferred bool
+}
+
+// setImports orders imports as fileOutline promises: of several of one name
+// the first that is not deferred stands for all.
+func (o *fileOutline) setImports(all []importAt) {
+	slices.SortStableFunc(all, func(a, b importAt) int {
+		if c := strings.Compare(a.name, b.name); c != 0 || a.deferred == b.deferred {
+			return c
+		}
+		if a.deferred {
+			return 1
+		}
+		return -1
+	})
+	all = slices.CompactFunc(all, func(a, b importAt) bool { return a.name == b.name })
+	if len(all) == 0 {
+		return
+	}
+	o.Imports, o.ImportLines = make([]string, len(all)), make([]int, len(all))
+	for i, im := range all {
+		o.Imports[i], o.ImportLines[i] = im.name, im.line
+		if im.deferred {
+			o.Deferred = append(o.Deferred, im.name)
+		}
+	}
 }
 
 // outlinedFile is one file of the tree together with its outline.

@@ -20,6 +20,7 @@ type jsReader struct {
 	arrowAt      int // where the last => stood; its function is arrow
 	arrow        jsName
 	requireAt    int
+	dynamic      bool // what stood at requireAt is import
 	exportedList map[string]bool
 }
 
@@ -117,7 +118,7 @@ func (r *jsReader) step() {
 			r.key(top, string(trimQuotes(r.lx.text(r.t))))
 		}
 		if w := r.prevWord(); w == "from" || w == "import" || r.requireAt == r.idx-2 && r.prevIs('(') {
-			r.importing(string(trimQuotes(r.lx.text(r.t))))
+			r.importingAt(string(trimQuotes(r.lx.text(r.t))), r.t.line, r.deferred(top, w))
 		}
 		r.lx.operand = true
 	case tokNumber:
@@ -141,6 +142,20 @@ func (r *jsReader) step() {
 	if top := r.top(); top.state == jsStart && top.kind.statements() && !r.startsFresh() {
 		top.state = jsValue
 	}
+}
+
+// deferred says that the import whose path is the current token is not
+// followed when the file is loaded: of types only, import(…), or require(…)
+// inside a function. before is the word before the path, "" for a parenthesis.
+func (r *jsReader) deferred(top *jsFrame, before string) bool {
+	if before != "" {
+		return top.typeOnly
+	}
+	around := &r.base // the frame that the parenthesis stands in
+	if n := len(r.frames); n > 1 {
+		around = &r.frames[n-2]
+	}
+	return around.typeOnly || r.dynamic || r.bodies > 0 || len(r.tails) > 0 || r.arrowAt == r.requireAt-1
 }
 
 func trimQuotes(b []byte) []byte {
@@ -189,6 +204,9 @@ func (r *jsReader) ident(top *jsFrame) {
 	if top.types || top.state == jsType {
 		r.lx.operand = !jsTypeOperator(w)
 		return
+	}
+	if (w == "type" || w == "typeof") && (r.prevWord() == "import" || r.prevWord() == "export") {
+		top.typeOnly = !r.lx.fromFollows()
 	}
 	if r.keyword(top, w, fresh) {
 		return
@@ -293,7 +311,7 @@ func (r *jsReader) keyword(top *jsFrame, w string, fresh bool) bool {
 		r.lx.operand = false
 		return true
 	case "require", "import":
-		r.requireAt = r.idx
+		r.requireAt, r.dynamic = r.idx, w == "import"
 		return w == "import"
 	case "return", "typeof", "in", "of", "delete", "void", "throw", "new", "do", "else", "instanceof", "yield", "await",
 		"extends", "switch", "as", "satisfies", "try", "finally", "with":

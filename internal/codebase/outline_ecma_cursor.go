@@ -154,6 +154,24 @@ func (l *lexer) anonymous() bool {
 	return l.at(i) == '(' || l.at(i) == '<'
 }
 
+// fromFollows tells "import type from 'x'", where type is a name, from the
+// import of types.
+func (l *lexer) fromFollows() bool {
+	i := l.pos
+	for c := l.at(i); c == ' ' || c == '\t' || c == '\n' || c == '\r'; c = l.at(i) {
+		i++
+	}
+	switch c := l.at(i); {
+	case c == ',' || c == '=':
+		return true
+	case !bytes.HasPrefix(l.src[i:], []byte("from")):
+		return false
+	}
+	for i += len("from"); l.at(i) == ' ' || l.at(i) == '\t'; i++ {
+	}
+	return l.at(i) == '"' || l.at(i) == '\''
+}
+
 func (l *lexer) nameFollows() bool {
 	i := l.pos
 	for c := l.at(i); c == ' ' || c == '\t' || c == '\n' || c == '\r'; c = l.at(i) {

@@ -59,6 +59,7 @@ type jsStatement struct {
 	declaring bool // const, let, var
 	declFn    bool // the variable's value is a function
 	label     bool // case …:
+	typeOnly  bool // import type, export type
 	ternary   int
 	pending   jsPending
 	arrowType bool // in the result type of an arrow that takes cand
@@ -115,6 +116,7 @@ type jsStack struct {
 	*outliner
 	frames []jsFrame
 	base   jsFrame // of the file
+	bodies int     // open frames that are a function's body
 	hidden int     // frames beyond maxOpen, only counted
 	tails  []int32 // arrows without braces, innermost last
 }
@@ -134,6 +136,9 @@ func (s *jsStack) push(f jsFrame) {
 	f.alias = -1
 	f.types = f.types || s.top().types
 	s.frames = append(s.frames, f)
+	if f.kind == jsBody {
+		s.bodies++
+	}
 }
 
 func (s *jsStack) pop(line int) jsFrame {
@@ -141,6 +146,9 @@ func (s *jsStack) pop(line int) jsFrame {
 	n := len(s.frames) - 1
 	f := s.frames[n]
 	s.frames = s.frames[:n]
+	if f.kind == jsBody {
+		s.bodies--
+	}
 	if f.alias >= 0 {
 		s.out.Symbols[f.alias].Last = max(line, s.out.Symbols[f.alias].First)
 	}

@@ -53,6 +53,8 @@ type outliner struct {
 	// nameLines runs parallel to Symbols: the line of the name, which is what
 	// ctags reports; only the conformance test asks.
 	nameLines []int
+	// imports are those found so far, in the order of the text.
+	imports []importAt
 	// open are the symbols of the functions around the current token.
 	open []int32
 	// mentioned is nil but for tests.
@@ -118,16 +120,19 @@ func (o *outliner) mention(name []byte) {
 	}
 }
 
-func (o *outliner) importing(s string) {
+func (o *outliner) importing(s string) { o.importingAt(s, o.lx.line, false) }
+
+// importingAt notes an import that stands on a line; deferred ones are not
+// followed when the file is loaded.
+func (o *outliner) importingAt(s string, line int, deferred bool) {
 	if s = strings.TrimSpace(s); s != "" && len(s) < 1024 {
-		o.out.Imports = append(o.out.Imports, s)
+		o.imports = append(o.imports, importAt{s, line, deferred})
 	}
 }
 
 // finish puts everything in order.
 func (o *outliner) finish() *fileOutline {
-	slices.Sort(o.out.Imports)
-	o.out.Imports = slices.Compact(o.out.Imports)
+	o.out.setImports(o.imports)
 	// The order of first lines; mentions follow their symbols.
 	order := make([]int32, len(o.out.Symbols))
 	for i := range order {

@@ -2,6 +2,7 @@ package codebase
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 )
 
@@ -10,13 +11,15 @@ import (
 type pyReader struct {
 	*outliner
 	blocks []pyBlock
-	depth  int // open brackets
 	// lastLine is where the last token ended: comments do not count.
 	lastLine int
 	// docFor is the symbol whose docstring the next token may be, or -1.
 	docFor int32
 	header bool // the current logical line is a def or class
-	begin  int  // where the current logical line begins
+	// unrun is the indentation of the "if TYPE_CHECKING:" or "if __name__ ==
+	// …:" that the current line is under, or -1: it does not run on import.
+	unrun int
+	begin int // where the current logical line begins
 }
 
 type pyBlock struct {
@@ -26,7 +29,7 @@ type pyBlock struct {
 }
 
 func (p *pyReader) run() {
-	p.docFor = -1
+	p.docFor, p.unrun = -1, -1
 	l := &p.lx
 	for l.pos < len(l.src) {
 		from := l.pos
@@ -52,6 +55,9 @@ func (p *pyReader) logicalLine() {
 		return
 	}
 	p.dedent(indent)
+	if indent <= p.unrun {
+		p.unrun = -1
+	}
 	p.begin = l.pos
 	line := l.line
 	word := p.word(l.pos)
@@ -66,6 +72,10 @@ func (p *pyReader) logicalLine() {
 		}
 	case "import", "from":
 		p.imports(l.pos)
+	case "if":
+		if p.unrun < 0 && p.notOnImport(l.pos+len(word)) {
+			p.unrun = indent
+		}
 	case "case":
 		next := p.skipBlank(l.pos + len(word))
 		if c := l.at(next); c != '=' && c != '.' && c != ',' && c != ':' && !bytes.HasPrefix(l.src[next:], []byte("_:")) {
@@ -198,6 +208,26 @@ func (p *pyReader) variable(word []byte, line int) {
 	p.add(s, line)
 }
 
+// notOnImport says that a condition is false while a module is imported: it
+// is true for type checkers only (PEP 484), or for the module that is run.
+func (p *pyReader) notOnImport(pos int) bool {
+	rest := p.lx.src[pos:min(len(p.lx.src), pos+80)]
+	rest, _, _ = bytes.Cut(rest, []byte{'\n'})
+	rest, _, _ = bytes.Cut(rest, []byte{'#'})
+	rest = bytes.Trim(rest, " \t\r")
+	if after, ok := bytes.CutPrefix(rest, []byte("__name__")); ok {
+		return bytes.HasPrefix(bytes.TrimLeft(after, " \t"), []byte("=="))
+	}
+	condition, ok := bytes.CutSuffix(rest, []byte{':'})
+	name := condition[bytes.LastIndexByte(condition, '.')+1:]
+	return ok && string(bytes.TrimSpace(name)) == "TYPE_CHECKING" && bytes.IndexFunc(condition, func(c rune) bool { return c != '.' && !identRune(c) }) < 0
+}
+
+// deferred says that a line here does not run when the module is imported.
+func (p *pyReader) deferred() bool {
+	return p.unrun >= 0 || slices.ContainsFunc(p.blocks, func(b pyBlock) bool { return !b.class })
+}
+
 // imports reads the names of an import statement, without moving on.
 func (p *pyReader) imports(pos int) {
 	l := &p.lx
@@ -216,11 +246,12 @@ func (p *pyReader) imports(pos int) {
 		}
 	}
 	l.looked(end - pos)
+	line, deferred := l.line, p.deferred()
 	text := strings.NewReplacer("\\\n", " ", "\n", " ", "\r", " ", "(", " ", ")", " ").Replace(pyUncommented(string(l.src[pos:end])))
 	if rest, ok := strings.CutPrefix(text, "import"); ok {
 		for _, part := range strings.Split(rest, ",") {
 			if f := strings.Fields(part); len(f) > 0 {
-				p.importing(strings.TrimRight(f[0], ";"))
+				p.importingAt(strings.TrimRight(f[0], ";"), line, deferred)
 			}
 		}
 		return
@@ -230,12 +261,12 @@ func (p *pyReader) imports(pos int) {
 		return
 	}
 	if strings.Trim(from, ".") != "" {
-		p.importing(from)
+		p.importingAt(from, line, deferred)
 		return
 	}
 	for _, part := range strings.Split(names, ",") {
 		if f := strings.Fields(part); len(f) > 0 {
-			p.importing(from + strings.TrimRight(f[0], ";"))
+			p.importingAt(from+strings.TrimRight(f[0], ";"), line, deferred)
 		}
 	}
 }

@@ -13,13 +13,14 @@ func (t *Tree) link(outlines []outlinedFile, modules []goModule) [][]string {
 	r := newResolver(t.Files, outlines, modules)
 	imported := make([][]string, len(t.Files))
 	external := make([][]string, len(t.Files))
+	loaded := make([][]string, len(t.Files))
 	fanIn := map[string]int{}   // path of a file → files that import it
 	goFanIn := map[string]int{} // folder → Go packages that import it
 	goSeen := map[[2]string]bool{}
 	for i := range t.Files {
 		f := &t.Files[i]
 		to := r.resolve(f)
-		f.ImportsFiles, external[i] = to.files, to.external
+		f.ImportsFiles, loaded[i], external[i] = to.files, to.loaded, to.external
 		packages := to.packages
 		for _, other := range to.files {
 			fanIn[other]++
@@ -42,62 +43,12 @@ func (t *Tree) link(outlines []outlinedFile, modules []goModule) [][]string {
 		}
 	}
 	t.group(outlines, imported, external)
-	t.Cycles = cycles(t.cycleEdges(imported, r.files, outlines))
+	g := t.cycleGraph(imported, loaded, r, outlines)
+	t.Cycles, t.CycleSizes = cycles(g.paths, g.next)
+	for _, c := range t.Cycles {
+		t.cycleAt = append(t.cycleAt, g.place(t, r, c[0], c[1]))
+	}
 	return imported
-}
-
-// cycleEdges are the imports that can make a cycle between packages: those of
-// Go and Java as they are, and of other languages those between files that
-// import each other in a circle themselves. There a folder is no unit: that
-// one of its files imports from a second folder and another is imported from
-// there harms nobody. Rust's modules refer to each other freely within a
-// crate, and between crates cargo allows no cycle.
-func (t *Tree) cycleEdges(imported [][]string, files map[string]int, outlines []outlinedFile) (paths []string, next [][]int) {
-	at := map[string]int{}
-	for i, p := range t.Packages {
-		at[p.Path] = i
-		paths = append(paths, p.Path)
-	}
-	next = make([][]int, len(paths))
-	circle := make([]int, len(t.Files)) // the component that a file is in
-	between := make([][]int, len(t.Files))
-	for i := range t.Files {
-		f := &t.Files[i]
-		from := at[f.Package]
-		switch {
-		case f.Test, f.Language == "rust":
-		case f.Language == "go" && strayGo(outlines[i].Out.Package, t.Packages[from].Name):
-		case f.Language == "go", f.Language == "java":
-			for _, p := range imported[i] {
-				if to, ok := at[p]; ok {
-					next[from] = append(next[from], to)
-				}
-			}
-		default:
-			for _, other := range f.ImportsFiles {
-				if k := files[other]; !t.Files[k].Test {
-					between[i] = append(between[i], k)
-				}
-			}
-		}
-	}
-	for id, members := range components(between) {
-		for _, m := range members {
-			circle[m] = id
-		}
-	}
-	for i, others := range between {
-		for _, k := range others {
-			if from, to := at[t.Files[i].Package], at[t.Files[k].Package]; circle[i] == circle[k] && from != to {
-				next[from] = append(next[from], to)
-			}
-		}
-	}
-	for i := range next {
-		slices.Sort(next[i])
-		next[i] = slices.Compact(next[i])
-	}
-	return paths, next
 }
 
 // strayGo says that a Go file is of another package than its folder: a program

@@ -23,6 +23,7 @@ type resolver struct {
 // resolved is what a file's imports lead to.
 type resolved struct {
 	files    []string // of the tree
+	loaded   []string // those of them that come by an import that is not deferred; not for Go
 	packages []string // Go: folders of the tree
 	external []string
 }
@@ -74,28 +75,19 @@ func newResolver(files []File, outlines []outlinedFile, modules []goModule) *res
 func (r *resolver) resolve(f *File) resolved {
 	var to resolved
 	for _, im := range f.Imports {
-		var files []string
-		var external string
-		switch f.Language {
-		case "go":
+		if f.Language == "go" {
 			if folder, ok := r.goPackage(f.Package, im); ok {
 				to.packages = append(to.packages, folder)
 			} else {
 				to.external = append(to.external, im)
 			}
 			continue
-		case "python":
-			files, external = r.pythonImport(f, im)
-		case "javascript", "typescript", "vue", "svelte":
-			files, external = r.scriptImport(f, im)
-		case "java":
-			files, external = r.javaImport(im)
-		case "rust":
-			files, external = r.rustImport(f, im)
-		case "c", "cpp", "objective-c":
-			files, external = r.includeFile(f, im)
 		}
+		files, external := r.importedFiles(f, im)
 		to.files = append(to.files, files...)
+		if !deferredImport(f, im) {
+			to.loaded = append(to.loaded, files...)
+		}
 		if external != "" {
 			to.external = append(to.external, external)
 		}
@@ -110,9 +102,32 @@ func (r *resolver) resolve(f *File) resolved {
 		}
 	}
 	to.files = slices.DeleteFunc(sortedUnique(to.files), func(p string) bool { return p == f.Path })
+	to.loaded = slices.DeleteFunc(sortedUnique(to.loaded), func(p string) bool { return p == f.Path })
 	to.packages = sortedUnique(to.packages)
 	to.external = sortedUnique(to.external)
 	return to
+}
+
+// importedFiles follows one import of a language other than Go.
+func (r *resolver) importedFiles(f *File, im string) (files []string, external string) {
+	switch f.Language {
+	case "python":
+		return r.pythonImport(f, im)
+	case "javascript", "typescript", "vue", "svelte":
+		return r.scriptImport(f, im)
+	case "java":
+		return r.javaImport(im)
+	case "rust":
+		return r.rustImport(f, im)
+	case "c", "cpp", "objective-c":
+		return r.includeFile(f, im)
+	}
+	return nil, ""
+}
+
+func deferredImport(f *File, im string) bool {
+	_, found := slices.BinarySearch(f.Deferred, im)
+	return found
 }
 
 func sortedUnique(s []string) []string {

@@ -267,7 +267,7 @@ func (r *reader) one(l listed) scanned {
 	return scanned{out: &out, failed: failed, file: &File{
 		Path: l.path, Language: language, Bytes: int64(len(raw)), Lines: lines, CodeLines: code,
 		Hash: hex.EncodeToString(sum[:]), Encoding: encoding, Test: codeLanguage(language) && testPath(language, l.path),
-		Imports: out.Imports, Package: path.Dir(l.path), Symbols: out.Symbols,
+		Imports: out.Imports, ImportLines: out.ImportLines, Deferred: out.Deferred, Package: path.Dir(l.path), Symbols: out.Symbols,
 	}}
 }
 
@@ -323,6 +323,7 @@ func goMentions(path string, src []byte) *fileOutline {
 	for _, im := range f.Imports {
 		g.importSpec(im)
 	}
+	out.setImports(g.imports)
 	g.facts.imports = out.Imports
 	g.mentionEverything(src)
 	out.goFile = g.facts

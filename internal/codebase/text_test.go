@@ -109,7 +109,8 @@ func TestLanguageOf(t *testing.T) {
 }
 
 // TestCycles: on random graphs every list is a real cycle told from its
-// smallest member, and exactly the packages that can reach themselves are told.
+// smallest member, each set of packages that reach each other has one, and the
+// sizes are those of the sets.
 func TestCycles(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(0, 9).Draw(t, "packages")
@@ -134,17 +135,30 @@ func TestCycles(t *testing.T) {
 			}
 		}
 		told := map[int]bool{}
-		found := cycles(packages, next)
-		for _, c := range found {
-			if len(c) < 2 || slices.Min(c) != c[0] {
-				t.Fatalf("%v does not start with its smallest", c)
+		found, sizes := cycles(packages, next)
+		for n, c := range found {
+			first, set := int(c[0][0]-'a'), 0
+			for i := range packages {
+				if reach[first][i] && reach[i][first] {
+					if set++; i < first {
+						t.Fatalf("%v: %c is smaller and of the same set", c, 'a'+i)
+					}
+					if told[i] {
+						t.Fatalf("the set of %v is told twice", c)
+					}
+				}
+			}
+			if len(c) < 2 || set != sizes[n] {
+				t.Fatalf("%v is said to be one of %d, it is of %d", c, sizes[n], set)
 			}
 			for i := range c {
 				from, to := int(c[i][0]-'a'), int(c[(i+1)%len(c)][0]-'a')
-				told[from] = true
 				if !edge[from][to] {
 					t.Fatalf("%v: %s does not import the next", c, c[i])
 				}
+			}
+			for i := range packages {
+				told[i] = told[i] || reach[first][i] && reach[i][first]
 			}
 		}
 		for i := range n {
