@@ -22,7 +22,13 @@
 // within the tree.
 //
 // Nothing is opened but regular files, one folder at a time, without following
-// links and without blocking. What is not analysed is set aside with a Reason;
+// links and without blocking. A script is taken for a build's output, and set
+// aside as generated, where its name says so: JavaScript and .d.ts below a
+// folder dist; below build, or below umd, cjs, esm, amd, iife, commonjs or
+// system inside lib or build, and *.development.js or *.production.js, where the
+// project has the same base name in another form (the letters' case, ".module"
+// and the like do not count); and a .cjs or .mjs beside a .js or .ts of its
+// name. What is not analysed is set aside with a Reason;
 // what the reader should know beyond that is a sentence in Tree.Notes.
 //
 // # What is known of them
@@ -126,7 +132,8 @@ type File struct {
 	Hash string
 	// Encoding is "utf-8", "utf-8 (broken)", "utf-16le", "utf-16be" or "latin-1".
 	Encoding string
-	// Test says that the file holds tests by its language's custom.
+	// Test says that the file holds tests by its language's custom, or lies
+	// among what tests work on (testdata, fixtures, __mocks__, …).
 	Test bool
 	// Symbols in the order of their first line; empty where only the file
 	// level is known.
@@ -181,6 +188,9 @@ type Symbol struct {
 	// decisions), 0 for the rest.
 	Complexity int
 	Exported   bool
+	// Test says that the symbol is code for tests in a file that is not (Rust:
+	// below #[cfg(test)], or with #[test]); it is false in files of tests.
+	Test bool
 	// Doc is the first sentence of its doc comment, at most 200 bytes.
 	Doc string
 	// Tests are "path:Symbol" of tests in the tree that name this symbol,

@@ -140,33 +140,3 @@ func abbreviated(s string) bool {
 	n := len(s)
 	return n >= 3 && s[n-3] == ' ' && s[n-2] >= 'A' && s[n-2] <= 'Z'
 }
-
-// testPath says that a file's name or folder makes it a test by its language's
-// custom; only such files get Mentions.
-func testPath(language, path string) bool {
-	base := path[strings.LastIndexByte(path, '/')+1:]
-	folder := func(names ...string) bool {
-		for _, n := range names {
-			if strings.HasPrefix(path, n+"/") || strings.Contains(path, "/"+n+"/") {
-				return true
-			}
-		}
-		return false
-	}
-	stem := base
-	if i := strings.LastIndexByte(base, '.'); i > 0 {
-		stem = base[:i]
-	}
-	switch language {
-	case "go":
-		return strings.HasSuffix(base, "_test.go")
-	case "python":
-		return strings.HasPrefix(base, "test_") || strings.HasSuffix(stem, "_test") || folder("test", "tests")
-	case "java":
-		return strings.HasSuffix(stem, "Test") || strings.HasSuffix(stem, "Tests") || strings.HasSuffix(stem, "IT") || folder("src/test")
-	case "javascript", "typescript", "jsx", "tsx":
-		return strings.HasSuffix(stem, ".test") || strings.HasSuffix(stem, ".spec") || folder("__tests__", "test", "tests")
-	default:
-		return strings.HasPrefix(stem, "test_") || strings.HasSuffix(stem, "_test") || strings.HasSuffix(stem, "_unittest") || folder("test", "tests")
-	}
-}

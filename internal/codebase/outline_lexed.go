@@ -63,7 +63,7 @@ type outliner struct {
 
 func newOutliner(d *dialect, path string, src []byte) *outliner {
 	o := &outliner{d: d, lx: newLexer(d, src)}
-	if testPath(d.language, path) {
+	if testPath(d.language, path) && !fixturePath(path) {
 		o.mentioned = map[int32]map[string]bool{}
 	}
 	return o

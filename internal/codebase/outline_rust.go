@@ -16,6 +16,8 @@ type rustReader struct {
 	itemLine int
 	pub      bool
 	itemDoc  string
+	itemTest bool // the item is for tests only
+	allTest  bool // the file is
 }
 
 type rustFrame struct {
@@ -25,6 +27,7 @@ type rustFrame struct {
 	name   string
 	public bool
 	arms   bool // the block of a match
+	test   bool // for tests only
 }
 
 type rustKind uint8
@@ -67,6 +70,7 @@ func (r *rustReader) push(f rustFrame) {
 		r.hidden++
 		return
 	}
+	f.test = f.test || r.top().test
 	r.frames = append(r.frames, f)
 	r.inside[f.kind]++
 	if f.kind == rustFn {
@@ -88,7 +92,7 @@ func (r *rustReader) top() rustFrame {
 	if n := len(r.frames); n > 0 {
 		return r.frames[n-1]
 	}
-	return rustFrame{kind: rustItem, symbol: -1, public: true}
+	return rustFrame{kind: rustItem, symbol: -1, public: true, test: r.allTest}
 }
 
 func (r *rustReader) step() {
@@ -158,19 +162,23 @@ func (r *rustReader) closeTo(op byte, line int) {
 	}
 }
 
-func (r *rustReader) reset() { r.itemLine, r.pub, r.itemDoc = 0, false, "" }
+func (r *rustReader) reset() { r.itemLine, r.pub, r.itemDoc, r.itemTest = 0, false, "", false }
+
+// forTests says that the item under way is compiled for tests only.
+func (r *rustReader) forTests() bool { return r.itemTest || r.top().test }
 
 // attribute skips #[…] and #![…].
 func (r *rustReader) attribute() {
 	doc := r.docBefore(r.t.line)
 	r.advance()
-	if r.is('!') {
+	inner := r.is('!')
+	if inner {
 		r.advance()
 	}
 	if !r.is('[') {
 		return
 	}
-	depth := 0
+	start, depth := r.t.end, 0
 	for r.t.kind != tokEOF {
 		if r.is('[') {
 			depth++
@@ -185,6 +193,32 @@ func (r *rustReader) attribute() {
 	if r.itemDoc == "" {
 		r.itemDoc = doc
 	}
+	if n := len(r.frames); !rustTestOnly(r.lx.src[start:max(start, min(r.prev.start, start+200))]) {
+		return
+	} else if !inner {
+		r.itemTest = true
+	} else if n > 0 {
+		r.frames[n-1].test = true
+	} else {
+		r.allTest = true
+	}
+}
+
+// rustTestOnly says that what is between the brackets of an attribute makes an
+// item one that only tests have: a test itself, or cfg(test) alone or among
+// what must hold together.
+func rustTestOnly(attribute []byte) bool {
+	text := strings.Join(strings.Fields(string(attribute)), "")
+	path, _, _ := strings.Cut(text, "(")
+	if path != "cfg" {
+		return path == "test" || strings.HasSuffix(path, "::test")
+	}
+	condition := strings.TrimSuffix(strings.TrimPrefix(text, "cfg("), ")")
+	if parts, ok := strings.CutPrefix(condition, "all("); ok {
+		first, _, _ := strings.Cut(strings.TrimSuffix(parts, ")"), ",")
+		return first == "test" || strings.HasSuffix(parts, ",test)") && strings.Count(parts, "(") == 0
+	}
+	return condition == "test"
 }
 
 // begin notes where an item starts; kept until the item is over.
@@ -338,7 +372,7 @@ func (r *rustReader) match() {
 // function reads a header up to its body or its semicolon.
 func (r *rustReader) function() {
 	r.begin()
-	first, doc, public := r.itemLine, r.itemDoc, r.pub
+	first, doc, public, test := r.itemLine, r.itemDoc, r.pub, r.forTests()
 	r.advance()
 	if r.t.kind != tokIdent { // fn(…) as a type, fn $name in a macro
 		r.reset()
@@ -350,7 +384,7 @@ func (r *rustReader) function() {
 	if !r.body() {
 		return
 	}
-	s := Symbol{Name: strings.TrimPrefix(name, "r#"), Kind: Function, First: first, Last: first, Doc: doc, Exported: public}
+	s := Symbol{Name: strings.TrimPrefix(name, "r#"), Kind: Function, First: first, Last: first, Doc: doc, Exported: public, Test: test}
 	if template := r.within(rustTemplate); template {
 		r.push(rustFrame{kind: rustBlock, bracer: '}', symbol: -1})
 		r.advance()
@@ -362,7 +396,7 @@ func (r *rustReader) function() {
 		s.Exported = public || top.public
 	}
 	i := r.add(s, line)
-	r.push(rustFrame{kind: rustFn, bracer: '}', symbol: i})
+	r.push(rustFrame{kind: rustFn, bracer: '}', symbol: i, test: test})
 	if r.hidden > 0 {
 		r.out.Symbols[i].Last = first
 	}
@@ -435,7 +469,7 @@ func (r *rustReader) skipBraces() {
 
 func (r *rustReader) item(w string) {
 	r.begin()
-	first, doc, public := r.itemLine, r.itemDoc, r.pub
+	first, doc, public, test := r.itemLine, r.itemDoc, r.pub, r.forTests()
 	ok := r.prev.kind != tokPunct || r.prev.op != opScope
 	r.advance()
 	if r.t.kind != tokIdent || !ok || w == "union" && r.prev.endLine != r.t.line {
@@ -446,7 +480,7 @@ func (r *rustReader) item(w string) {
 	r.reset()
 	r.advance()
 	kinds := map[string]Kind{"struct": Struct, "enum": Enum, "union": Struct, "trait": Interface, "mod": Namespace, "type": Type}
-	s := Symbol{Name: name, Kind: kinds[w], First: first, Doc: doc, Exported: public}
+	s := Symbol{Name: name, Kind: kinds[w], First: first, Doc: doc, Exported: public, Test: test}
 	if w == "union" && !r.is('{') && !r.is('<') {
 		return
 	}
@@ -470,7 +504,7 @@ func (r *rustReader) item(w string) {
 		r.out.Symbols[i].Last = max(first, r.t.line)
 		return
 	}
-	f := rustFrame{kind: rustBlock, bracer: '}', symbol: i, name: name, public: public}
+	f := rustFrame{kind: rustBlock, bracer: '}', symbol: i, name: name, public: public, test: test}
 	switch w {
 	case "trait":
 		f.kind = rustTrait
@@ -486,7 +520,7 @@ func (r *rustReader) constant() {
 	if w == "fn" || w == "unsafe" || w == "extern" || w == "async" || w == "move" {
 		return
 	}
-	first, doc, public := r.itemLine, r.itemDoc, r.pub
+	first, doc, public, test := r.itemLine, r.itemDoc, r.pub, r.forTests()
 	line := r.t.line
 	r.reset()
 	k := r.top().kind
@@ -494,7 +528,7 @@ func (r *rustReader) constant() {
 	if !r.is(':') || k != rustItem || w == "_" {
 		return
 	}
-	i := r.add(Symbol{Name: w, Kind: Constant, First: first, Doc: doc, Exported: public}, line)
+	i := r.add(Symbol{Name: w, Kind: Constant, First: first, Doc: doc, Exported: public, Test: test}, line)
 	depth := 0
 	for r.t.kind != tokEOF {
 		if r.t.kind == tokPunct {
@@ -519,6 +553,7 @@ func (r *rustReader) constant() {
 
 // impl reads "impl<…> Trait for Type<…> where …" for the type's name.
 func (r *rustReader) impl() {
+	test := r.forTests()
 	r.reset()
 	r.advance()
 	if r.is('<') {
@@ -533,7 +568,7 @@ func (r *rustReader) impl() {
 	for r.t.kind != tokEOF {
 		switch {
 		case r.is('{') && depth <= 0 && !r.prevIs('<'):
-			r.push(rustFrame{kind: rustImpl, bracer: '}', symbol: -1, name: name, public: trait})
+			r.push(rustFrame{kind: rustImpl, bracer: '}', symbol: -1, name: name, public: trait, test: test})
 			r.advance()
 			return
 		case r.is(';') && depth <= 0, r.is('}'):

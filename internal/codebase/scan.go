@@ -146,6 +146,7 @@ func (t *Tree) readAll(ctx context.Context, files []listed, o Options) (outlines
 		return nil, nil, fmt.Errorf("cannot open %s: %w", t.Root, err)
 	}
 	defer base.Close()
+	built := buildOutputs(files)
 	results := make([]scanned, len(files))
 	// Neighbours share folders: a worker takes some at a time. Few enough that
 	// no worker is left alone with all the large ones.
@@ -154,7 +155,7 @@ func (t *Tree) readAll(ctx context.Context, files []listed, o Options) (outlines
 	var workers sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() {
-			r := reader{walk: walker{base: base}, limit: o.MaxFileBytes}
+			r := reader{walk: walker{base: base}, limit: o.MaxFileBytes, built: built}
 			defer r.walk.close()
 			for ctx.Err() == nil {
 				from := int(next.Add(batch)) - batch
@@ -209,6 +210,7 @@ func (t *Tree) readAll(ctx context.Context, files []listed, o Options) (outlines
 type reader struct {
 	walk  walker
 	limit int64
+	built map[string]bool // see buildOutputs
 	buf   []byte
 }
 
@@ -225,7 +227,11 @@ func (r *reader) one(l listed) scanned {
 	if l.submodule {
 		return aside(Submodule)
 	}
-	if why := asideByPath(l.path); why != "" {
+	why := asideByPath(l.path)
+	if why == "" && r.built[l.path] {
+		why = Generated
+	}
+	if why != "" {
 		info, err := r.walk.lstat(l.path)
 		switch {
 		case gone(err):
@@ -266,7 +272,7 @@ func (r *reader) one(l listed) scanned {
 	out, failed := safely(language, l.path, text)
 	return scanned{out: &out, failed: failed, file: &File{
 		Path: l.path, Language: language, Bytes: int64(len(raw)), Lines: lines, CodeLines: code,
-		Hash: hex.EncodeToString(sum[:]), Encoding: encoding, Test: codeLanguage(language) && testPath(language, l.path),
+		Hash: hex.EncodeToString(sum[:]), Encoding: encoding, Test: codeLanguage(language) && testFile(language, l.path),
 		Imports: out.Imports, ImportLines: out.ImportLines, Deferred: out.Deferred, Package: path.Dir(l.path), Symbols: out.Symbols,
 	}}
 }
