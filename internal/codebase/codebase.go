@@ -188,8 +188,8 @@ type Symbol struct {
 	// decisions), 0 for the rest.
 	Complexity int
 	Exported   bool
-	// Test says that the symbol is code for tests in a file that is not (Rust:
-	// below #[cfg(test)], or with #[test]); it is false in files of tests.
+	// Test says that the symbol itself is marked as code for tests: Rust, below
+	// #[cfg(test)] or with #[test]. It does not follow from File.Test.
 	Test bool
 	// Doc is the first sentence of its doc comment, at most 200 bytes.
 	Doc string
