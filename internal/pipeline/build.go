@@ -162,6 +162,12 @@ func (a *Analyze) build(ctx context.Context, j job.Job, s AnalyzeSpec, sc *scann
 			PromptTokens: j.Tokens.Prompt, CachedTokens: j.Tokens.Cached, OutputTokens: j.Tokens.Output, WallSeconds: j.Wall.Seconds(),
 		},
 	}
+	for p, is := range sc.changed {
+		if is {
+			rep.Changed = append(rep.Changed, p)
+		}
+	}
+	slices.Sort(rep.Changed)
 	for reason, n := range t.SetAsideCount {
 		rep.SetAside[string(reason)] = n
 	}

@@ -99,16 +99,27 @@ func score(t *codebase.Tree, all []report.Finding) {
 	}
 }
 
+// cycleFindings has one finding per set of packages that depend on each other,
+// with the shortest way round. Its place is the import that begins it.
 func cycleFindings(t *codebase.Tree) []report.Finding {
 	var out []report.Finding
-	for _, c := range t.Cycles {
+	for i, c := range t.Cycles {
+		size := len(c)
+		if i < len(t.CycleSizes) {
+			size = t.CycleSizes[i]
+		}
 		rank := report.Medium
-		if len(c) > 3 {
+		if size > 3 {
 			rank = report.High
 		}
+		path, line := t.CycleEdge(i)
+		circle := strings.Join(append(slices.Clone(c), c[0]), " → ")
+		title := fmt.Sprintf("%d packages import each other in a circle: %s", size, circle)
+		if size > len(c) {
+			title = fmt.Sprintf("%d packages are tangled up: each imports every other, directly or not; the shortest circle is %s", size, circle)
+		}
 		out = append(out, report.Finding{
-			Rule: "import-cycle", Rank: rank, Path: firstFile(t, c[0]), Symbol: strings.Join(c, " → "), Related: c,
-			Title: fmt.Sprintf("%d packages import each other in a circle: %s", len(c), strings.Join(c, " → ")),
+			Rule: "import-cycle", Rank: rank, Path: cmp.Or(path, c[0]), Line: line, EndLine: line, Symbol: strings.Join(c, " → "), Related: c, Title: title,
 			Why:   "None of them can be understood, tested or replaced without the others.",
 			Check: "Find the import that points against the intended direction; move what it needs down, or put an interface where it is used.",
 		})
@@ -116,18 +127,10 @@ func cycleFindings(t *codebase.Tree) []report.Finding {
 	return out
 }
 
-func firstFile(t *codebase.Tree, pkg string) string {
-	i, ok := slices.BinarySearchFunc(t.Packages, pkg, func(p codebase.Package, s string) int { return cmp.Compare(p.Path, s) })
-	if ok && len(t.Packages[i].Files) > 0 {
-		return t.Packages[i].Files[0]
-	}
-	return pkg
-}
-
 // complexity sums and tops the cyclomatic complexity of a file's functions.
 func complexity(f codebase.File) (sum, top, functions int) {
 	for _, s := range f.Symbols {
-		if s.Complexity > 0 {
+		if s.Complexity > 0 && !s.Test {
 			functions++
 			sum += s.Complexity
 			top = max(top, s.Complexity)
@@ -178,7 +181,7 @@ func oversizedFunctions(t *codebase.Tree) []report.Finding {
 			continue
 		}
 		for _, s := range f.Symbols {
-			if s.Kind != codebase.Function && s.Kind != codebase.Method {
+			if s.Test || s.Kind != codebase.Function && s.Kind != codebase.Method {
 				continue
 			}
 			n := s.Last - s.First + 1
@@ -234,7 +237,7 @@ func oversizedFiles(t *codebase.Tree) []report.Finding {
 func untestedFindings(t *codebase.Tree, oversized []report.Finding) []report.Finding {
 	languages, packages := map[string]bool{}, map[string]bool{}
 	for _, f := range t.Files {
-		if f.Test {
+		if f.Test || slices.ContainsFunc(f.Symbols, func(s codebase.Symbol) bool { return s.Test }) {
 			languages[f.Language], packages[f.Package] = true, true
 		}
 	}
@@ -252,7 +255,7 @@ func untestedFindings(t *codebase.Tree, oversized []report.Finding) []report.Fin
 			commits = t.History.Files[f.Path].Commits
 		}
 		for _, s := range f.Symbols {
-			if s.Complexity < untestedComplexity || len(s.Tests) > 0 || s.Name == "main" {
+			if s.Test || s.Complexity < untestedComplexity || len(s.Tests) > 0 || s.Name == "main" {
 				continue
 			}
 			if t.History != nil && commits < hotCommits || t.History == nil && !s.Exported {
