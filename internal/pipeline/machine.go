@@ -262,7 +262,7 @@ func untestedFindings(t *codebase.Tree, oversized []report.Finding) []report.Fin
 				continue
 			}
 			if i, ok := said[f.Path+"\x00"+symbolName(s)]; ok {
-				oversized[i].Why += " No test names it."
+				oversized[i].Title += "; no test names it"
 				continue
 			}
 			rank, why := report.Low, fmt.Sprintf("It has many paths, and its file changed in %s.", plural(commits, "commit"))
