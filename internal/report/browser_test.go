@@ -151,6 +151,8 @@ func TestReportInChromium(t *testing.T) {
 		}
 	})
 	t.Run("filters", func(t *testing.T) { filters(t, ctx) })
+	t.Run("pages of findings", func(t *testing.T) { pages(t, ctx) })
+	t.Run("narrow", func(t *testing.T) { narrow(t, ctx) })
 	t.Run("tables, graph and tooltips", func(t *testing.T) { tablesAndGraph(t, ctx) })
 	t.Run("light and dark", func(t *testing.T) { themes(t, ctx) })
 	t.Run("phone", func(t *testing.T) {
@@ -225,6 +227,70 @@ func filters(t *testing.T, ctx context.Context) {
 	want("after the reset", func(report.Finding) bool { return true })
 	if f := o.faults(); len(f) > 0 {
 		t.Errorf("the browser complains: %q", f)
+	}
+}
+
+// pages: 50 findings at first, 50 more a click, anew after a filter.
+func pages(t *testing.T, ctx context.Context) {
+	o := open(t, ctx, string(render(t, "html", many(120))), 1300, 900, "light")
+	want := func(what string, n int, next bool) {
+		t.Helper()
+		if got := eval[int](t, o, visibleFindings); got != n {
+			t.Errorf("%s: %d findings, want %d", what, got, n)
+		}
+		if got := eval[bool](t, o, `!document.getElementById("next").hidden`); got != next {
+			t.Errorf("%s: the button is shown: %v, want %v", what, got, next)
+		}
+	}
+	// Not by the mouse: the button moves away from under it with each click.
+	more := `document.getElementById("next").click(),true`
+	want("at first", 50, true)
+	if n := eval[int](t, o, `document.querySelectorAll("#list .finding[open]").length`); n != 1 {
+		t.Errorf("%d findings of one rule lie open, want the first alone", n)
+	}
+	eval[bool](t, o, more)
+	want("after a click", 100, true)
+	eval[bool](t, o, more)
+	want("after two", 121, false)
+	o.run(t, chromedp.SendKeys(chromedp.CSS("#q"), "reaches f0"))
+	want("a search", 50, true)
+	if s := eval[string](t, o, `document.getElementById("shown").textContent`); s != "first 50 of 100 matches among 121" {
+		t.Errorf("the tally says %q", s)
+	}
+	eval[bool](t, o, more)
+	want("the search, after a click", 100, false)
+	if f := o.faults(); len(f) > 0 {
+		t.Errorf("the browser complains: %q", f)
+	}
+}
+
+// narrow: on a phone the scatter fits, what scrolls says so, and no figure
+// stands alone in its row.
+func narrow(t *testing.T, ctx context.Context) {
+	page := string(render(t, "html", sample()))
+	rows := `(function(){var m={};document.querySelectorAll(".figures li").forEach(function(e){var y=Math.round(e.getBoundingClientRect().top);m[y]=(m[y]||0)+1});return Object.values(m)})()`
+	fade := `document.querySelector("#graph .scroll").classList.contains("cut")`
+	for _, w := range []int64{400, 700, 900, 1280} {
+		o := open(t, ctx, page, w, 800, "light")
+		for _, n := range eval[[]int](t, o, rows) {
+			if n < 2 {
+				t.Errorf("%d pixels: a figure stands alone in its row", w)
+			}
+		}
+		if w != 400 {
+			continue
+		}
+		if !eval[bool](t, o, `(function(){var a=Array.from(document.querySelectorAll("#scatter svg")).filter(function(e){return e.getBoundingClientRect().width>0});
+			return a.length===1 && a[0].getBoundingClientRect().right<=innerWidth && a[0].querySelector(".grid text").getBoundingClientRect().height>8})()`) {
+			t.Error("the scatter does not fit a phone, or is too small to read")
+		}
+		if !eval[bool](t, o, fade+` && getComputedStyle(document.querySelector("#graph .hint")).display==="block"`) {
+			t.Error("the graph is cut without a hint")
+		}
+		eval[bool](t, o, `(function(){var e=document.querySelector("#graph .scroll");e.scrollLeft=1e6;e.dispatchEvent(new Event("scroll"));return true})()`)
+		if eval[bool](t, o, fade) {
+			t.Error("the fade stays at the end of the graph")
+		}
 	}
 }
 

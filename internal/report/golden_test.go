@@ -35,7 +35,7 @@ func render(t testing.TB, face string, r *report.Report) []byte {
 // small is a report that a person can check by eye in each of its forms.
 func small() *report.Report {
 	r := &report.Report{
-		Version: report.Version, Job: "j1", Name: "shop", Root: "/src/shop", Head: "0123456789abcdef",
+		Version: report.Version, Job: "j1", Name: "shop", Root: "/src/shop", Head: "0123456789abcdef", Since: "v1",
 		Created: time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC), Tool: "monitor 0.1.0",
 		Model:     &report.Model{Name: "tiny", File: "tiny.gguf", SHA256: "aa", Engine: "b1", Workers: 2, Trial: true, Better: "monitor models pull good"},
 		Counts:    report.Counts{Units: 3, Done: 2, Parked: 1, ModelCalls: 4, PromptTokens: 1200, OutputTokens: 90, WallSeconds: 4.5, DroppedQuotes: 1},
@@ -43,15 +43,20 @@ func small() *report.Report {
 		Files: []report.File{
 			{Path: "cart/cart.go", Language: "go", Package: "cart", Lines: 100, Functions: 4, Complexity: 20, MaxComplexity: 9, Commits: 12, Authors: []string{"Ada"}, Purpose: "Keeps the cart."},
 			{Path: "main.go", Language: "go", Package: ".", Lines: 40, Functions: 1, Complexity: 3, MaxComplexity: 3, Commits: 2, FanOut: 1},
+			{Path: "cart/cart_test.go", Language: "go", Package: "cart", Lines: 90, Functions: 4, Complexity: 30, MaxComplexity: 9, Commits: 12, Test: true},
 		},
+		Changed: []string{"gone.go", "cart/cart.go"},
 		Packages: []report.Package{
 			{Path: ".", Name: "main", Language: "go", Files: 1, Lines: 40, Imports: []string{"cart"}, Commits: 2},
 			{Path: "cart", Name: "cart", Language: "go", Files: 1, Lines: 100, FanIn: 1, Commits: 12, Summary: "The cart."},
 		},
-		Coupled:  []report.Coupled{{A: "cart/cart.go", B: "main.go", Together: 2, Degree: 1}},
+		Coupled:  []report.Coupled{{A: "cart/cart.go", B: "cart/cart_test.go", Together: 9, Degree: 1}, {A: "cart/cart.go", B: "main.go", Together: 2, Degree: 1}},
 		Overview: "main calls cart.\n\n# Not a heading",
 		Findings: []report.Finding{
 			{Fingerprint: "f0", Rule: "hotspot", Rank: report.High, Title: "cart.go is hot", Why: "12 commits | complexity 20", Path: "cart/cart.go", Score: .5},
+			{Fingerprint: "f3", Rule: "oversized-function", Rank: report.Medium, Title: "Total is long", Why: "Hard to test.", Check: "Look for parts.", Path: "cart/cart.go", Line: 9, EndLine: 70, Symbol: "Total", Quote: "func Total() {\n\t// ```"},
+			{Fingerprint: "f4", Rule: "oversized-function", Rank: report.Low, Title: "main is long", Why: "Hard to test.", Check: "Look for parts.", Path: "main.go", Line: 3, EndLine: 40, Symbol: "main"},
+			{Fingerprint: "f5", Rule: "oversized-function", Rank: report.Low, Title: "init is long", Why: "It runs before everything else.", Check: "Look for parts.", Path: "main.go", Line: 41, EndLine: 99, Symbol: "init"},
 			{Fingerprint: "f1", Rule: "unreached-function", Rank: report.Low, Title: "Nothing reaches old_price", Path: "cart/cart.go", Line: 80, EndLine: 84, Symbol: "old_price", Silenced: true},
 			{Fingerprint: "f2", Rule: "model-risk", Rank: report.Medium, Title: "Prices are floats <b>", Why: "See [this](javascript:alert(1)) @ada.", Check: "Add 0.1 and 0.2.",
 				Path: "cart/a b#c.go", Line: 7, EndLine: 8, Quote: "price := 0.1 // ```\nsum += price", Model: "tiny"},

@@ -22,6 +22,7 @@ const LinesVersion = 1
 //	counts    the fields of Counts
 //	language  the fields of Language
 //	file      the fields of File
+//	changed   path (changed since "since" and has a file line)
 //	package   the fields of Package
 //	cycle     packages (the list of package paths)
 //	coupled   the fields of Coupled
@@ -87,6 +88,12 @@ func lines(r *Report) []any {
 			Type string `json:"type"`
 			File
 		}{"file", f})
+	}
+	for _, f := range changedFiles(r) {
+		out = append(out, struct {
+			Type string `json:"type"`
+			Path string `json:"path"`
+		}{"changed", f.Path})
 	}
 	for _, p := range r.Packages {
 		out = append(out, struct {

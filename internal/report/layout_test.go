@@ -196,9 +196,9 @@ func TestScatterLabelsDoNotOverlap(t *testing.T) {
 		r := &Report{}
 		for i := range rapid.IntRange(1, 60).Draw(rt, "files") {
 			r.Files = append(r.Files, File{Path: fmt.Sprintf("pkg/%s%d.go", strings.Repeat("x", i%20), i), Lines: rapid.IntRange(0, 9000).Draw(rt, "lines"),
-				Commits: rapid.IntRange(0, 300).Draw(rt, "commits"), Complexity: rapid.IntRange(0, 2000).Draw(rt, "complexity")})
+				Commits: rapid.IntRange(0, 300).Draw(rt, "commits"), Complexity: rapid.IntRange(0, 2000).Draw(rt, "complexity"), Test: i%5 == 4})
 		}
-		s := hotspotMap(r, nil)
+		s := hotspotMap(r, nil, rapid.SampledFrom([]scatterSize{wideScatter(), narrowScatter()}).Draw(rt, "size"))
 		if s.Empty != "" {
 			if len(s.Points) > 0 {
 				rt.Fatal("an empty plot with points")
@@ -206,6 +206,9 @@ func TestScatterLabelsDoNotOverlap(t *testing.T) {
 			return
 		}
 		for _, p := range s.Points {
+			if p.Test && p.Hot {
+				rt.Fatal("a test is marked as a hotspot")
+			}
 			if p.X < s.Left-1 || p.X > s.Right+1 || p.Y < s.Top-1 || p.Y > s.Bottom+1 {
 				rt.Fatalf("a point lies outside the axes: %+v", p)
 			}

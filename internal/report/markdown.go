@@ -15,7 +15,9 @@ import (
 const (
 	markdownPackages = 60
 	markdownHotspots = 15
-	markdownCoupled  = 15
+	markdownTop      = 10
+	markdownChanged  = 200
+	coupledShown     = 20 // in HTML too
 	markdownParked   = 50
 )
 
@@ -26,6 +28,7 @@ func Markdown(w io.Writer, r *Report) error {
 	m := &markdown{r: complete(r)}
 	m.head()
 	m.findings()
+	m.changed()
 	m.overview()
 	m.cycles()
 	m.packages()
@@ -89,8 +92,8 @@ func (m *markdown) head() {
 		t = r.Tally(true)
 		m.p("| of the model | %s | %s | %s |\n", count(t[High]), count(t[Medium]), count(t[Low]))
 	}
-	if c.Silenced > 0 {
-		m.p("\n%s silenced by the baseline and not listed here.\n", plural(c.Silenced, "finding is", "findings are"))
+	if n := silenced(r); n > 0 {
+		m.p("\n%s silenced by the baseline and not listed here.\n", plural(n, "finding is", "findings are"))
 	}
 }
 
@@ -98,42 +101,119 @@ func (m *markdown) findings() {
 	m.p("\n## Findings\n")
 	all := ranked(m.r, false)
 	if len(all) == 0 {
-		m.p("\nNothing was found.\n")
+		m.p("\n%s\n", nothing(m.r))
 		return
 	}
-	folded := false
-	for i, f := range all {
-		if f.Model != "" && trial(m.r) && !folded {
-			folded = true
-			m.p("\n<details><summary>%s by a model that is only for trying things out</summary>\n",
-				plural(len(all)-i, "finding", "findings"))
-		}
-		m.finding(i+1, f)
+	machine := slices.IndexFunc(all, func(f Finding) bool { return f.Model != "" })
+	if machine < 0 {
+		machine = len(all)
+	}
+	groups := groupByRule(all[:machine], 1)
+	// A list of what the only group says right below would be said twice.
+	if len(groups) > 1 || machine > markdownTop {
+		m.top(all[:machine])
+	}
+	for _, g := range groups {
+		m.group(g)
+	}
+	folded := machine < len(all) && trial(m.r)
+	if folded {
+		m.p("\n<details><summary>%s by a model that is only for trying things out</summary>\n",
+			plural(len(all)-machine, "finding", "findings"))
+	}
+	for i, f := range all[machine:] {
+		m.finding(machine+i+1, f)
 	}
 	if folded {
 		m.p("\n</details>\n")
 	}
 }
 
-func (m *markdown) finding(n int, f Finding) {
-	m.p("\n### %d. %s: %s\n\n", n, known(f.Rank), mdText(f.Title))
-	where := "the whole tree"
-	if p := place(f); p != "" {
-		where = mdCode(p)
+// top is the head of the ranked list over all rules.
+func (m *markdown) top(all []Finding) {
+	shown := all[:min(len(all), markdownTop)]
+	m.p("\n### Where to look first\n\nThe machine's findings over all rules, most urgent first")
+	if len(all) > len(shown) {
+		m.p(": %d of %s", len(shown), count(len(all)))
 	}
-	m.p("%s · %s", where, mdCode(f.Rule))
+	m.p(". Their numbers come back in the lists by rule below.\n\n")
+	for i, f := range shown {
+		m.p("%d. **%s** %s · %s\n", i+1, known(f.Rank), mdText(f.Title), m.where(f))
+	}
+}
+
+func (m *markdown) where(f Finding) string {
+	if p := place(f); p != "" {
+		return mdCode(p)
+	}
+	return "the whole tree"
+}
+
+// group is a rule: what its findings have in common, then the findings.
+func (m *markdown) group(g ruleGroup) {
+	m.p("\n### %s: %s\n\n%s · found by the machine\n", mdText(g.Rule.Name), plural(len(g.Findings), "finding", "findings"), mdCode(g.Rule.ID))
+	if g.Why != "" {
+		m.p("\n**Why:** %s\n", mdText(g.Why))
+	}
+	if g.Check != "" {
+		m.p("\n**Check:** %s\n", mdText(g.Check))
+	}
+	m.p("\n")
+	for _, f := range g.Findings {
+		m.p("- **%d · %s** %s · %s", f.N, known(f.Rank), mdText(f.Title), m.where(f.Finding))
+		// Most titles name the symbol already.
+		if s := oneLine(f.Symbol); s != "" && !strings.Contains(oneLine(f.Title), s) {
+			m.p(" · %s", mdCode(shorten(s, 120)))
+		}
+		if len(f.Related) > 0 {
+			m.p(" · related: %s", related(f.Finding))
+		}
+		m.p("\n")
+		m.quote(f.Quote, "  ")
+		if s := oneLine(f.Why); s != "" && s != g.Why {
+			m.p("\n  **Why:** %s\n", mdText(s))
+		}
+		if s := oneLine(f.Check); s != "" && s != g.Check {
+			m.p("\n  **Check:** %s\n", mdText(s))
+		}
+	}
+}
+
+// quote writes a fence that nothing in the quote can close. indent puts it
+// inside a list item.
+func (m *markdown) quote(text, indent string) {
+	q := quoted(text)
+	if strings.TrimSpace(q) == "" {
+		return
+	}
+	fence := strings.Repeat("`", max(3, longestRun(q, '`')+1))
+	m.p("\n%s%s\n", indent, fence)
+	for _, l := range strings.Split(q, "\n") {
+		m.p("%s%s\n", indent, l)
+	}
+	m.p("%s%s\n", indent, fence)
+}
+
+func related(f Finding) string {
+	names := make([]string, 0, len(f.Related))
+	for i, p := range f.Related {
+		if i == 12 {
+			names = append(names, fmt.Sprintf("and %d more", len(f.Related)-i))
+			break
+		}
+		names = append(names, mdCode(p))
+	}
+	return strings.Join(names, ", ")
+}
+
+// finding is one in a model's words: no two of them say the same.
+func (m *markdown) finding(n int, f Finding) {
+	m.p("\n### %d. %s: %s\n\n%s · %s", n, known(f.Rank), mdText(f.Title), m.where(f), mdCode(f.Rule))
 	if f.Symbol != "" {
 		m.p(" · %s", mdCode(shorten(oneLine(f.Symbol), 120)))
 	}
-	if f.Model == "" {
-		m.p(" · found by the machine\n")
-	} else {
-		m.p(" · **words of the model %s**\n", mdCode(f.Model))
-	}
-	if q := quoted(f.Quote); q != "" {
-		fence := strings.Repeat("`", max(3, longestRun(q, '`')+1))
-		m.p("\n%s\n%s\n%s\n", fence, q, fence)
-	}
+	m.p(" · **words of the model %s**\n", mdCode(f.Model))
+	m.quote(f.Quote, "")
 	if f.Why != "" {
 		m.p("\n**Why:** %s\n", mdText(f.Why))
 	}
@@ -141,16 +221,25 @@ func (m *markdown) finding(n int, f Finding) {
 		m.p("\n**Check:** %s\n", mdText(f.Check))
 	}
 	if len(f.Related) > 0 {
-		names := make([]string, 0, len(f.Related))
-		for i, p := range f.Related {
-			if i == 12 {
-				names = append(names, fmt.Sprintf("and %d more", len(f.Related)-i))
-				break
-			}
-			names = append(names, mdCode(p))
-		}
-		m.p("\n**Related:** %s\n", strings.Join(names, ", "))
+		m.p("\n**Related:** %s\n", related(f))
 	}
+}
+
+func (m *markdown) changed() {
+	words := changedWords(m.r)
+	if words == "" {
+		return
+	}
+	m.p("\n## Changed files\n\nSince %s: %s\n", mdCode(m.r.Since), words)
+	rows := changedFiles(m.r)
+	if len(rows) == 0 {
+		return
+	}
+	m.p("\n| file | language | lines | complexity | commits | findings |\n|---|---|---:|---:|---:|---:|\n")
+	for _, f := range rows[:min(len(rows), markdownChanged)] {
+		m.p("| %s | %s | %s | %s | %s | %s |\n", mdCode(f.Path), mdText(languageName(f.Language)), count(f.Lines), count(f.Complexity), count(f.Commits), count(f.Findings))
+	}
+	m.more(len(rows), markdownChanged, "file", "files")
 }
 
 func (m *markdown) overview() {
@@ -235,7 +324,17 @@ func (m *markdown) hotspots() {
 		m.p("%s\n", noHotspots(m.r))
 		return
 	}
-	m.p("Files that are both complex and changed often.\n\n| file | commits | complexity | lines |\n|---|---:|---:|---:|\n")
+	all := len(hot)
+	hot = slices.DeleteFunc(hot, func(f File) bool { return f.Test })
+	caption := "Files that are both complex and changed often."
+	if n := all - len(hot); n > 0 {
+		caption += fmt.Sprintf(" Test files are left out (%s).", count(n))
+	}
+	m.p("%s\n", caption)
+	if len(hot) == 0 {
+		return
+	}
+	m.p("\n| file | commits | complexity | lines |\n|---|---:|---:|---:|\n")
 	for _, f := range hot[:min(len(hot), markdownHotspots)] {
 		m.p("| %s | %s | %s | %s |\n", mdCode(f.Path), count(f.Commits), count(f.Complexity), count(f.Lines))
 	}
@@ -246,10 +345,13 @@ func (m *markdown) coupled() {
 		return
 	}
 	m.p("\n## Files that change together\n\n| file | and | commits together | degree |\n|---|---|---:|---:|\n")
-	for _, c := range m.r.Coupled[:min(len(m.r.Coupled), markdownCoupled)] {
+	rows := coupledRows(m.r)
+	for _, c := range rows[:min(len(rows), coupledShown)] {
 		m.p("| %s | %s | %s | %.0f %% |\n", mdCode(c.A), mdCode(c.B), count(c.Together), 100*c.Degree)
 	}
-	m.more(len(m.r.Coupled), markdownCoupled, "pair", "pairs")
+	if n := len(rows) - coupledShown; n > 0 {
+		m.p("\n%s left out here, those with a test file first; the JSON lines have all of them.\n", plural(n, "pair", "pairs"))
+	}
 }
 
 func (m *markdown) languages() {

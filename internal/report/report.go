@@ -12,8 +12,8 @@
 //     hash, so that nothing else in the file can run.
 //   - SARIF: for code scanning, within its limits, with stable fingerprints.
 //   - JSONLines: for programs, one object a line with a "type": report, counts,
-//     language, file, package, cycle, coupled, finding, parked, set_aside,
-//     note. Fields: see JSONLines; version: LinesVersion.
+//     language, file, changed, package, cycle, coupled, finding, parked,
+//     set_aside, note. Fields: see JSONLines; version: LinesVersion.
 //   - WriteJSON and ReadJSON: the whole, for ourselves (report.json).
 //
 // # Text
@@ -30,7 +30,9 @@
 //
 // A Fingerprint names a finding without line numbers, so it outlives unrelated
 // edits; a Baseline is a set of fingerprints that are not told again. Sort puts
-// the machine's findings before a model's, then by rank, score and place.
+// the machine's findings before a model's, then by rank, score and place. What
+// the findings of a rule have in common, why it matters and how to check it, is
+// said once in Markdown and stands open once in HTML.
 package report
 
 import "time"
@@ -54,9 +56,12 @@ type Report struct {
 	Counts    Counts     `json:"counts"`
 	Languages []Language `json:"languages"`
 	Files     []File     `json:"files"`
-	Packages  []Package  `json:"packages"`
-	Cycles    [][]string `json:"cycles"`
-	Coupled   []Coupled  `json:"coupled"`
+	// Changed are the paths that differ from Since, also those without a row in
+	// Files; empty without Since.
+	Changed  []string   `json:"changed,omitempty"`
+	Packages []Package  `json:"packages"`
+	Cycles   [][]string `json:"cycles"`
+	Coupled  []Coupled  `json:"coupled"`
 	// Overview is the model's page about the architecture; empty without one.
 	Overview string `json:"overview,omitempty"`
 	// Findings, those of the machine first, each group ranked.

@@ -19,7 +19,29 @@ const (
 	scatterPoints      = 1200 // more are thinned
 	scatterAll         = 400  // the hottest are all drawn
 	scatterLabels      = 8
+
+	// The same plot for a phone: drawn anew, because the wide one scaled down
+	// has letters of 4 pixels.
+	narrowW, narrowH = 380.0, 430.0
+	narrowPoints     = 300
+	narrowAll        = 150
+	narrowLabels     = 4
 )
+
+// scatterSize is what differs between the wide plot and the narrow one.
+type scatterSize struct {
+	w, h, left, right, top, bottom float64
+	points, all, labels            int
+	radius                         float64 // of circles, relative to the wide plot
+}
+
+func wideScatter() scatterSize {
+	return scatterSize{scatterW, scatterH, scatterLeft, scatterRight, scatterTop, scatterBottom, scatterPoints, scatterAll, scatterLabels, 1}
+}
+
+func narrowScatter() scatterSize {
+	return scatterSize{narrowW, narrowH, 54, 10, 10, 50, narrowPoints, narrowAll, narrowLabels, .7}
+}
 
 // scatter is the hotspot map: churn against complexity, laid out.
 type scatter struct {
@@ -31,6 +53,8 @@ type scatter struct {
 	Labels                   []scatterLabel
 	Empty                    string // why there is no plot
 	Omitted                  int    // files with churn and complexity that are not drawn
+	Tests                    bool   // there are hollow circles
+	Class                    string // wide, narrow
 }
 
 type tick struct {
@@ -43,6 +67,7 @@ type scatterPoint struct {
 	Lang    int
 	Tip     string
 	Hot     bool
+	Test    bool
 }
 
 type scatterLabel struct {
@@ -59,16 +84,18 @@ func (a box) overlaps(b box) bool {
 }
 
 // hotspotMap lays out the files that have both churn and complexity.
-func hotspotMap(r *Report, langs map[string]int) scatter {
-	s := scatter{W: scatterW, H: scatterH, Left: scatterLeft, Right: scatterW - scatterRight,
-		Top: scatterTop, Bottom: scatterH - scatterBottom}
+func hotspotMap(r *Report, langs map[string]int, z scatterSize) scatter {
+	s := scatter{W: z.w, H: z.h, Left: z.left, Right: z.w - z.right, Top: z.top, Bottom: z.h - z.bottom, Class: "wide"}
+	if z.w < scatterW {
+		s.Class = "narrow"
+	}
 	files := hottest(r)
 	if len(files) == 0 {
 		s.Empty = noHotspots(r)
 		return s
 	}
 	all := len(files)
-	files = thinned(files)
+	files = thinned(files, z)
 	s.Omitted = all - len(files)
 	maxX, maxY, maxL := 1, 1, 1
 	for _, f := range files {
@@ -81,12 +108,17 @@ func hotspotMap(r *Report, langs map[string]int) scatter {
 	if len(files) > 300 {
 		most = 8
 	}
-	for i, f := range files {
+	hot := 0
+	for _, f := range files {
+		// Tests grow with what they test: none of them is where to look first.
+		named := !f.Test && hot < z.labels
+		hot += b2i(named)
+		s.Tests = s.Tests || f.Test
 		s.Points = append(s.Points, scatterPoint{
 			X: min(max(x.at(float64(f.Commits))+aside(f, x), s.Left), s.Right), Y: y.at(float64(f.Complexity)),
-			R:    3.5 + most*math.Sqrt(float64(length(f.Lines))/float64(maxL)),
-			Lang: langs[f.Language], Hot: i < scatterLabels,
-			Tip: fmt.Sprintf("%s\n%s, complexity %s\n%s", oneLine(f.Path), plural(f.Commits, "commit", "commits"),
+			R:    z.radius * (3.5 + most*math.Sqrt(float64(length(f.Lines))/float64(maxL))),
+			Lang: langs[f.Language], Hot: named, Test: f.Test,
+			Tip: fmt.Sprintf("%s%s\n%s, complexity %s\n%s", oneLine(f.Path), map[bool]string{true: " (test)"}[f.Test], plural(f.Commits, "commit", "commits"),
 				count(f.Complexity), plural(f.Lines, "line", "lines")),
 		})
 	}
@@ -106,13 +138,13 @@ func hotspotMap(r *Report, langs map[string]int) scatter {
 
 // thinned keeps the hottest files and an even sample of the others: the shape
 // of the cloud stays, the page stays small.
-func thinned(files []File) []File {
-	if len(files) <= scatterPoints {
+func thinned(files []File, z scatterSize) []File {
+	if len(files) <= z.points {
 		return files
 	}
-	out := slices.Clone(files[:scatterAll])
-	rest := files[scatterAll:]
-	n := scatterPoints - scatterAll
+	out := slices.Clone(files[:z.all])
+	rest := files[z.all:]
+	n := z.points - z.all
 	for i := range n {
 		out = append(out, rest[i*len(rest)/n])
 	}
@@ -175,9 +207,11 @@ func (a axis) ticks() []tick {
 		}
 		return out
 	}
+	// Between the powers of ten only where their words have room.
+	roomy := a.max < 2e4 && math.Abs(a.at(10)-a.at(1)) > 90
 	for p := 1.0; p <= a.max; p *= 10 {
 		for _, m := range []float64{1, 2, 5} {
-			if v := p * m; v <= a.max && (m == 1 || a.max < 2e4) {
+			if v := p * m; v <= a.max && (m == 1 || roomy) {
 				add(v)
 			}
 		}
@@ -188,16 +222,20 @@ func (a axis) ticks() []tick {
 // label names the hottest files where there is room for their names.
 func (s *scatter) label(files []File) {
 	var taken []box
-	for i := range min(scatterLabels, len(s.Points)) {
-		p := s.Points[i]
+	for _, p := range s.Points {
+		if !p.Hot {
+			continue
+		}
 		taken = append(taken, box{p.X - p.R, p.Y - p.R, p.X + p.R, p.Y + p.R})
 	}
 	names := map[string]int{}
 	for _, f := range files {
 		names[path.Base(f.Path)]++
 	}
-	for i := range min(scatterLabels, len(s.Points)) {
-		p := s.Points[i]
+	for i, p := range s.Points {
+		if !p.Hot {
+			continue
+		}
 		text := path.Base(oneLine(files[i].Path))
 		if names[path.Base(files[i].Path)] > 1 {
 			text = path.Join(path.Base(path.Dir(oneLine(files[i].Path))), text)

@@ -12,7 +12,7 @@ import (
 // Limits that keep the page at a size that a browser likes.
 const (
 	pageFindings  = 2000
-	pageOpen      = 8 // findings that are unfolded from the start
+	pageOpen      = 8 // findings that are unfolded from the start, at most
 	pageFiles     = 500
 	pagePurpose   = 280
 	pageLanguages = 7 // with a colour of their own
@@ -33,11 +33,20 @@ type view struct {
 	Rows    findingRows
 	Prose   []string // the overview's paragraphs
 	Graph   graph
-	Spots   scatter
+	Spots   []scatter // wide, narrow
+	Nothing string    // why there is no finding
+	Known   int       // findings that a baseline silences
+	Diff    diff
 	Sizes   treemap
 	Legend  []legend
 	Tables  tables
 	Facts   []fact
+}
+
+// diff is what changed since Report.Since.
+type diff struct {
+	Words string // "" where there is nothing to say
+	Rows  []changedFile
 }
 
 type figure struct{ Value, Label, Href string }
@@ -88,7 +97,9 @@ type tables struct {
 	Files    []fileRow
 	More     []fileRow
 	Coupled  []Coupled
-	SetAside []choice
+	// CoupledLeft pairs are in the JSON lines only.
+	CoupledLeft int
+	SetAside    []choice
 }
 
 type packageRow struct {
@@ -118,7 +129,9 @@ func newView(r *Report) *view {
 	v.Rows = findingView(r)
 	v.Prose = paragraphs(r.Overview)
 	v.Graph = packageGraph(r, langs)
-	v.Spots = hotspotMap(r, langs)
+	v.Spots = []scatter{hotspotMap(r, langs, wideScatter()), hotspotMap(r, langs, narrowScatter())}
+	v.Nothing, v.Known = nothing(r), silenced(r)
+	v.Diff = diff{changedWords(r), changedFiles(r)}
 	v.Sizes = sizeMap(r, langs)
 	v.Tables = tableView(r, langs)
 	v.Facts = runFacts(r)
@@ -190,12 +203,16 @@ func findingView(r *Report) findingRows {
 		v.Left = len(all) - pageFindings
 		all = all[:pageFindings]
 	}
+	open := 0
 	ranks, rules, langs := map[string]int{}, map[string]int{}, map[string]int{}
 	for i, f := range all {
 		f.Rank = known(f.Rank)
 		d := RuleFor(f.Rule)
 		row := findingRow{Finding: f, N: i + 1, Place: place(f), Lang: oneLine(lang[f.Path]), RuleName: oneLine(d.Name),
-			RuleHelp: d.Help, By: "machine", Open: i < pageOpen && f.Rank != Low}
+			RuleHelp: d.Help, By: "machine"}
+		// The first of a rule says why and how for all of them.
+		row.Open = rules[f.Rule] == 0 && open < pageOpen && (f.Model == "" || !v.FoldModel)
+		open += b2i(row.Open)
 		row.Lines = quoteLines(f)
 		if row.RelatedCut = len(f.Related) - 12; row.RelatedCut > 0 {
 			row.Related = f.Related[:12]
@@ -206,7 +223,7 @@ func findingView(r *Report) findingRows {
 		rules[f.Rule]++
 		langs[row.Lang]++
 		if f.Model != "" {
-			row.By, row.Open = "model", row.Open && !v.FoldModel
+			row.By = "model"
 			v.Model = append(v.Model, row)
 		} else {
 			v.Machine = append(v.Machine, row)
@@ -246,7 +263,8 @@ func quoteLines(f Finding) []quoteLine {
 }
 
 func tableView(r *Report, langs map[string]int) tables {
-	t := tables{Coupled: r.Coupled[:min(len(r.Coupled), 60)]}
+	pairs := coupledRows(r)
+	t := tables{Coupled: pairs[:min(len(pairs), coupledShown)], CoupledLeft: max(0, len(pairs)-coupledShown)}
 	cyclic := map[string]bool{}
 	for _, c := range r.Cycles {
 		for _, p := range c {
@@ -331,8 +349,8 @@ func runFacts(r *Report) []fact {
 		add("Quotes dropped", count(c.DroppedQuotes)+", because they are not in the file")
 	}
 	add("Wall time", seconds(c.WallSeconds))
-	if c.Silenced > 0 {
-		add("Silenced by the baseline", plural(c.Silenced, "finding", "findings"))
+	if n := silenced(r); n > 0 {
+		add("Silenced by the baseline", plural(n, "finding", "findings"))
 	}
 	return out
 }

@@ -22,9 +22,13 @@
   var form = byId("filters");
   if (form) {
     var items = all("#list .finding"), fold = byId("trialfold"), text = new Map();
+    // Long lists come by the page; the fold has pages of its own.
+    var step = 50, upTo = step, next = byId("next");
+    var linked = items.indexOf(byId(location.hash.slice(1)));
+    if (linked >= 0) upTo = Math.max(upTo, linked + 1);
     var apply = function () {
       var q = byId("q").value.trim().toLowerCase(), rule = byId("rule").value, by = byId("by").value, lang = byId("lang");
-      var anyLang = lang.selectedIndex === 0, shown = 0, inFold = 0;
+      var anyLang = lang.selectedIndex === 0, shown = 0, inFold = 0, seen = 0;
       var ranks = all("input[name=rank]:checked", form).map(function (i) { return i.value; });
       items.forEach(function (el) {
         var d = el.dataset, ok = ranks.indexOf(d.rank) >= 0 && (!rule || d.rule === rule) && (!by || d.by === by) && (anyLang || d.lang === lang.value);
@@ -32,17 +36,34 @@
           if (!text.has(el)) text.set(el, el.textContent.toLowerCase());
           ok = text.get(el).indexOf(q) >= 0;
         }
+        var nth = 0;
+        if (ok) { shown++; nth = fold && d.by === "model" ? ++inFold : shown - inFold; }
+        if (nth > upTo) ok = false;
+        if (ok) seen++;
         el.hidden = !ok;
-        if (ok) { shown++; if (fold && d.by === "model") inFold++; }
       });
       if (fold) { fold.hidden = !inFold; if (by === "model" || (q && inFold)) fold.open = true; }
-      byId("shown").textContent = shown === items.length ? number(shown) + (shown === 1 ? " finding" : " findings") : number(shown) + " of " + number(items.length);
+      next.hidden = seen === shown;
+      next.textContent = "Show " + Math.min(step, shown - seen) + " more";
+      byId("shown").textContent = (seen < shown ? "first " + number(seen) + " of " : "") + (shown === items.length ? number(shown) + (shown === 1 ? " finding" : " findings") : number(shown) + (seen < shown ? " matches among " : " of ") + number(items.length));
       byId("none").hidden = shown > 0;
     };
-    form.addEventListener("input", apply);
-    form.addEventListener("change", apply);
+    var anew = function () { upTo = step; apply(); };
+    form.addEventListener("input", anew);
+    // The search says "change" when it loses the focus, also to the button below.
+    form.addEventListener("change", function (e) { if (e.target.id !== "q") anew(); });
+    next.addEventListener("click", function () {
+      var was = new Set(items.filter(function (el) { return !el.hidden; }));
+      upTo += step;
+      apply();
+      // The keyboard goes on where the new ones start.
+      var fresh = items.filter(function (el) { return !el.hidden && !was.has(el); })[0];
+      if (fresh) fresh.querySelector("summary").focus({ preventScroll: true });
+    });
+    addEventListener("beforeprint", function () { upTo = Infinity; apply(); });
+    addEventListener("afterprint", anew);
     form.addEventListener("submit", function (e) { e.preventDefault(); });
-    byId("reset").addEventListener("click", function () { form.reset(); apply(); });
+    byId("reset").addEventListener("click", function () { form.reset(); anew(); });
     byId("unfold").addEventListener("click", function () {
       var open = this.textContent === "Open all";
       items.forEach(function (el) { el.open = open; });
@@ -108,6 +129,17 @@
     fmore.addEventListener("click", function () { whole = true; showFiles(); });
     showFiles();
   }
+
+  // What is wider than its box fades at the edge and says so.
+  var boxes = all(".scroll");
+  var edge = function (el) {
+    var h = el.previousElementSibling;
+    el.classList.toggle("cut", el.scrollWidth - el.clientWidth - el.scrollLeft > 4);
+    if (h && h.classList.contains("hint")) h.classList.toggle("yes", el.scrollWidth - el.clientWidth > 4);
+  };
+  boxes.forEach(function (el) { el.addEventListener("scroll", function () { edge(el); }, { passive: true }); edge(el); });
+  addEventListener("resize", function () { boxes.forEach(edge); });
+  document.addEventListener("toggle", function () { boxes.forEach(edge); }, true);
 
   // Tooltips take the place of the browser's own.
   var tip = byId("tooltip"), tips = new WeakMap();
