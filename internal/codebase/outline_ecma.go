@@ -370,6 +370,9 @@ func (r *jsReader) alias(top *jsFrame) {
 	for identByte(r.lx.at(i)) {
 		i++
 	}
+	if i == from {
+		return // a string, as a module's name may be: no alias
+	}
 	n := top.member
 	top.alias = r.add(Symbol{
 		Name: string(r.lx.src[from:i]), Kind: Type, First: n.first, Doc: n.doc, Exported: n.exported, Container: top.name,

@@ -36,6 +36,19 @@ func checkOutline(t interface{ Fatalf(string, ...any) }, language, path string, 
 	if !slices.IsSorted(out.Imports) || len(slices.Compact(slices.Clone(out.Imports))) != len(out.Imports) {
 		t.Fatalf("%s: imports %q", language, out.Imports)
 	}
+	if len(out.ImportLines) != len(out.Imports) || !slices.IsSorted(out.Deferred) {
+		t.Fatalf("%s: imports %q on lines %v, deferred %q", language, out.Imports, out.ImportLines, out.Deferred)
+	}
+	for i, im := range out.Imports {
+		if line := out.ImportLines[i]; line < 1 || line > lines {
+			t.Fatalf("%s: import %q on line %d of %d", language, im, line, lines)
+		}
+	}
+	for _, im := range out.Deferred {
+		if !slices.Contains(out.Imports, im) {
+			t.Fatalf("%s: %q is deferred and not imported", language, im)
+		}
+	}
 	if len(out.Mentions) != len(out.MentionedIn) {
 		t.Fatalf("%s: %d mentions in %d places", language, len(out.Mentions), len(out.MentionedIn))
 	}
