@@ -95,7 +95,7 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 	root.AddCommand(
 		setupCommand{p}.command(), analysis{p}.command(), jobCommands{p}.command(), reportCommand{p}.command(),
 		engineCommands{p}.command(), modelCommands{p}.command(), doctorCommand{p}.command(), gpuCommand{p}.command(),
-		configCommands{p}.command(), p.completionCommand(root), p.versionCommand(),
+		configCommands{p}.command(), completionCommand(p, root), p.versionCommand(),
 	)
 	wrapArgs(root)
 	err := root.ExecuteContext(ctx)
@@ -249,7 +249,7 @@ func (p *Program) versionCommand() *cobra.Command {
 	return c
 }
 
-func (p *Program) completionCommand(root *cobra.Command) *cobra.Command {
+func completionCommand(p *Program, root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use: "completion bash|zsh|fish", Short: "Print a completion script for your shell",
 		Args: cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs), ValidArgs: []string{"bash", "zsh", "fish"},
