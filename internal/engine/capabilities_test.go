@@ -155,7 +155,7 @@ func TestVersionLine(t *testing.T) {
 func TestTheEnvironmentOfAnEngineIsAnAllowList(t *testing.T) {
 	in := []string{"PATH=/bin", "HOME=/root", "LC_ALL=C", "CUDA_VISIBLE_DEVICES=0", "ANTHROPIC_API_KEY=a", "HF_TOKEN=b", "AWS_SECRET_ACCESS_KEY=c",
 		"LLAMA_ARG_HOST=0.0.0.0", "LLAMA_API_KEY=d", "AIP_HTTP_PORT=80", "PYTHONPATH=/evil", "PYTHONSTARTUP=/evil", "LD_PRELOAD=/evil.so", "NONSENSE"}
-	want := "PATH=/bin HOME=/root LC_ALL=C CUDA_VISIBLE_DEVICES=0 OMP_WAIT_POLICY=passive"
+	want := "PATH=/bin HOME=/root LC_ALL=C CUDA_VISIBLE_DEVICES=0 OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=1000"
 	if got := strings.Join(ChildEnv(in), " "); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
