@@ -81,7 +81,7 @@ type affected int64
 
 func (a affected) RowsAffected() (int64, error) { return int64(a), nil }
 
-// values writes "($1,$2),($3,$4)": n rows of k placeholders.
+// values writes "($1,$2),($3,$4)": n rows of k parameters.
 func values(n, k int) string {
 	var b strings.Builder
 	for i := range n * k {
