@@ -27,7 +27,7 @@ import (
 // that are not built yet are listed, so that their borders are known before
 // their code is. Adding a line here is a decision: say why in ARCHITECTURE.md.
 var rooms = map[string][]string{
-	"catalog":      {"fetch"},
+	"catalog":      {"fetch", "gguf"},
 	"claude":       {"llm"},
 	"codebase":     {},
 	"console":      {"llm", "job", "cost", "gpu"},
@@ -35,13 +35,14 @@ var rooms = map[string][]string{
 	"engine":       {"fetch"},
 	"fetch":        {},
 	"gateway":      {"llm"},
+	"gguf":         {},
 	"gpu":          {},
 	"index":        {"llm", "index/kernel"},
 	"index/kernel": {},
 	"job":          {},
 	"llm":          {},
 	"pipeline":     {"job", "llm", "codebase", "report", "workspace", "verify", "index"},
-	"placement":    {"gpu", "catalog"},
+	"placement":    {"gpu", "catalog", "gguf"},
 	"report":       {},
 	"router":       {"llm", "catalog", "cost"},
 	"runner":       {"engine", "llm", "placement"},

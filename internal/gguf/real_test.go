@@ -1,0 +1,77 @@
+package gguf_test
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"monitor/internal/gguf"
+)
+
+// head is a real header in testdata: gzipped, after a line with the size of the
+// whole file.
+func head(t testing.TB, path string) (header []byte, size int64) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(z)
+	line, err := r.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size, err = strconv.ParseInt(strings.TrimSpace(line), 10, 64); err != nil {
+		t.Fatal(err)
+	}
+	if header, err = io.ReadAll(r); err != nil {
+		t.Fatal(err)
+	}
+	return header, size
+}
+
+// TestRealHeaders reads headers that llama.cpp's own tools wrote: the table must
+// account for every byte of the file they were taken from.
+func TestRealHeaders(t *testing.T) {
+	heads, err := filepath.Glob("testdata/*.head.gz")
+	if err != nil || len(heads) == 0 {
+		t.Fatal("no headers in testdata", err)
+	}
+	for _, path := range heads {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			b, size := head(t, path)
+			f, err := gguf.Read(bytes.NewReader(b), size)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Size != size {
+				t.Errorf("Size %d, the file had %d", f.Size, size)
+			}
+			if f.DataOffset != int64(len(b)) {
+				t.Errorf("DataOffset %d, the head has %d", f.DataOffset, len(b))
+			}
+			if n, ok := f.Meta.Len("tokenizer.ggml.tokens"); !ok || n < 30000 {
+				t.Errorf("vocabulary of %d (%v)", n, ok)
+			}
+			if err := f.Complete(); err != nil {
+				t.Error(err)
+			}
+			if f, err = gguf.Read(bytes.NewReader(b), int64(len(b))); err != nil {
+				t.Fatal("the header alone:", err)
+			} else if f.Complete() == nil {
+				t.Error("the header alone passes for a whole file")
+			}
+		})
+	}
+}
