@@ -22,8 +22,16 @@ type core struct {
 	tokens, seqs, outputs int64
 
 	// pinAll: every layer is on a card, and norms stay with their layer.
-	pinAll  bool
+	pinAll bool
+	// shared are the weights outside the layers: one for all that use it.
+	shared  map[placed]tensor
 	missing error
+}
+
+// placed is a weight where it lies; a model on several cards has some on each.
+type placed struct {
+	name string
+	at   ggml.Place
 }
 
 // attender adds attention: its caches, masks and positions.
@@ -52,7 +60,7 @@ type cache struct {
 }
 
 func (e *session) newBuilder(m *Model, tokens, seqs, outputs int64) *builder {
-	c := &core{g: ggml.NewGraph(), m: m, e: e, tokens: tokens, seqs: seqs, outputs: outputs, pinAll: true}
+	c := &core{g: ggml.NewGraph(), m: m, e: e, tokens: tokens, seqs: seqs, outputs: outputs, pinAll: true, shared: map[placed]tensor{}}
 	for _, p := range e.place {
 		c.pinAll = c.pinAll && p >= 0
 	}
@@ -73,7 +81,11 @@ func (b *core) w(il int64, name string) tensor {
 	if !ok {
 		return nil
 	}
-	return b.g.Weight(w.typ, b.at(il), w.dims[:]...)
+	at := b.at(il)
+	if b.e.onHost(il, name) {
+		at = ggml.Host
+	}
+	return b.g.Weight(w.typ, at, w.dims[:]...)
 }
 
 // need is a weight that the architecture cannot do without.
@@ -101,7 +113,11 @@ func (b *core) outer(name string, at ggml.Place) tensor {
 	if !ok {
 		return nil
 	}
-	return b.g.Weight(w.typ, at, w.dims[:]...)
+	key := placed{name, at}
+	if b.shared[key] == nil {
+		b.shared[key] = b.g.Weight(w.typ, at, w.dims[:]...)
+	}
+	return b.shared[key]
 }
 
 // outAt is where the output layer lies.

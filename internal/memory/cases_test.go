@@ -94,9 +94,11 @@ func (s shelf) model(t testing.TB, name string) *memory.Model {
 	return s[name]
 }
 
-// settings reads llama-server's flags.
-func settings(t testing.TB, flags string) memory.Settings {
+// settings reads llama-server's flags. all is the number of the model's layers,
+// for -ngl.
+func settings(t testing.TB, flags string, all int) memory.Settings {
 	t.Helper()
+	layers := int64(all) + 1
 	f16 := gguf.F16
 	s := memory.Settings{K: &f16, V: &f16}
 	words := strings.Fields(flags)
@@ -135,6 +137,20 @@ func settings(t testing.TB, flags string) memory.Settings {
 			s.Unified = memory.Off
 		case "-fa":
 			s.FlashAttention = map[string]memory.Switch{"on": memory.On, "off": memory.Off, "auto": memory.Unset}[next()]
+		case "-ngl":
+			layers = number()
+		case "-ts":
+			for _, v := range strings.Split(next(), ",") {
+				x, err := strconv.ParseFloat(v, 64)
+				if err != nil {
+					t.Fatal(flags, err)
+				}
+				s.Split = append(s.Split, x)
+			}
+		case "-cmoe":
+			s.CPUExperts = int64(all)
+		case "-ncmoe":
+			s.CPUExperts = number()
 		case "--swa-full":
 			s.FullWindow = true
 		case "--embedding":
@@ -145,6 +161,7 @@ func settings(t testing.TB, flags string) memory.Settings {
 			t.Fatalf("%s: what is %s?", flags, words[i])
 		}
 	}
+	s.CPULayers = max(0, int64(all)+1-layers)
 	return s
 }
 
@@ -169,12 +186,17 @@ func compare(c measured, n memory.Need) []string {
 	return diff
 }
 
-// TestMeasured holds every prediction to the byte.
+// TestMeasured holds every prediction to the byte: of the cases that were given
+// all, of the others every third (MONITOR_LONG=1: all).
 func TestMeasured(t *testing.T) {
 	models := shelf{}
 	wrong, archs := 0, map[string]int{}
-	for _, c := range cases(t) {
-		m, s := models.model(t, c.Head), settings(t, c.Flags)
+	long := os.Getenv("MONITOR_LONG") == "1"
+	for i, c := range cases(t) {
+		if !long && !c.Given && i%3 != 0 {
+			continue
+		}
+		m, s := models.model(t, c.Head), settings(t, c.Flags, 0)
 		n, err := m.Need(s)
 		if err != nil {
 			t.Errorf("%s %s: %v", c.Head, c.Flags, err)
@@ -206,14 +228,14 @@ func TestMeasuredControl(t *testing.T) {
 	models := shelf{}
 	list := cases(t)
 	i := slices.IndexFunc(list, func(c measured) bool {
-		s := settings(t, c.Flags)
+		s := settings(t, c.Flags, 0)
 		return c.Head == "gemma-3-4b.Q4_K_M" && s.Slots > 1 && s.Unified == memory.Unset && !s.V.Quantized() && s.FlashAttention == memory.Unset
 	})
 	if i < 0 {
 		t.Fatal("no case to change")
 	}
 	c := list[i]
-	s := settings(t, c.Flags)
+	s := settings(t, c.Flags, 0)
 	for name, change := range map[string]func(*memory.Settings){
 		"context":    func(s *memory.Settings) { s.Context *= 2 },
 		"slots":      func(s *memory.Settings) { s.Slots++ },
@@ -244,5 +266,115 @@ func TestMeasuredControl(t *testing.T) {
 	}
 	if n, err := m.Need(s); err == nil && len(compare(c, n)) == 0 {
 		t.Error("another type of a tensor, and no difference seen")
+	}
+}
+
+// spread is a start with layers on the processor or on several cards. Those
+// with Real loaded the model; the others are dry runs.
+type spread struct {
+	Head, Flags string
+	Real        bool
+	Cards       [][4]int64 // weights, keys and values, state, compute
+	Host        [4]int64
+}
+
+func terms(t memory.Terms) [4]int64 { return [4]int64{t.Weights, t.KV, t.State, t.Compute} }
+
+// TestSpread holds predictions for models that one card does not hold to the
+// byte: layers left to the processor, layers divided over two and three cards.
+func TestSpread(t *testing.T) {
+	models := shelf{}
+	n, real := 0, 0
+	sc := bufio.NewScanner(bytes.NewReader(gunzip(t, "testdata/spread.jsonl.gz")))
+	for sc.Scan() {
+		var c spread
+		if err := json.Unmarshal(sc.Bytes(), &c); err != nil {
+			t.Fatal(err)
+		}
+		m := models.model(t, c.Head)
+		s := settings(t, c.Flags, m.AllLayers())
+		for range c.Cards {
+			s.Cards = append(s.Cards, memory.DefaultCapability)
+		}
+		need, err := m.Need(s)
+		if err != nil {
+			t.Errorf("%s %s: %v", c.Head, c.Flags, err)
+			continue
+		}
+		for i, want := range c.Cards {
+			if got := terms(need.Cards[i]); got != want {
+				t.Errorf("%s on %d cards, %s: card %d has %v, measured %v", c.Head, len(c.Cards), c.Flags, i, got, want)
+			}
+		}
+		if got := terms(need.Host); got != c.Host {
+			t.Errorf("%s on %d cards, %s: the host has %v, measured %v", c.Head, len(c.Cards), c.Flags, got, c.Host)
+		}
+		n++
+		if c.Real {
+			real++
+		}
+	}
+	t.Logf("%d cases, %d of them really loaded", n, real)
+	if n < 150 {
+		t.Errorf("testdata has only %d cases", n)
+	}
+}
+
+// drafted is a start with a draft model beside the target.
+type drafted struct {
+	Head, Flags string
+	Guesses     int64
+	DraftHead   string `json:"draft_head"`
+	DraftK      string `json:"draft_k"`
+	DraftV      string `json:"draft_v"`
+	Card        [4]int64
+	DraftCard   [4]int64 `json:"draft_card"`
+	Host        int64
+	DraftHost   int64 `json:"draft_host"`
+}
+
+// TestDraft holds predictions for a target and its draft model to the byte.
+func TestDraft(t *testing.T) {
+	models := shelf{}
+	sc := bufio.NewScanner(bytes.NewReader(gunzip(t, "testdata/draft.jsonl.gz")))
+	n := 0
+	for sc.Scan() {
+		var c drafted
+		if err := json.Unmarshal(sc.Bytes(), &c); err != nil {
+			t.Fatal(err)
+		}
+		m, d := models.model(t, c.Head), models.model(t, c.DraftHead)
+		s := settings(t, c.Flags, m.AllLayers())
+		s.Draft = c.Guesses
+		need, err := m.Need(s)
+		if err != nil {
+			t.Errorf("%s %s: %v", c.Head, c.Flags, err)
+			continue
+		}
+		ds := need.DraftSettings(s)
+		k, kErr := gguf.ParseType(c.DraftK)
+		v, vErr := gguf.ParseType(c.DraftV)
+		if kErr != nil || vErr != nil {
+			t.Fatal(kErr, vErr)
+		}
+		ds.K, ds.V = &k, &v
+		draft, err := d.Need(ds)
+		if err != nil {
+			t.Errorf("%s with %s, %s: the draft model: %v", c.Head, c.DraftHead, c.Flags, err)
+			continue
+		}
+		if need.Upper == "" && (terms(need.Cards[0]) != c.Card || need.Host.Compute != c.Host) {
+			t.Errorf("%s with %s, %s, %d guesses: %v and %d, measured %v and %d", c.Head, c.DraftHead, c.Flags, c.Guesses, terms(need.Cards[0]), need.Host.Compute, c.Card, c.Host)
+		}
+		if need.Upper != "" && terms(need.Cards[0])[3]+terms(need.Cards[0])[2] < c.Card[3]+c.Card[2] {
+			t.Errorf("%s %s: an upper estimate below the truth: %v, measured %v", c.Head, c.Flags, need.Cards[0], c.Card)
+		}
+		if terms(draft.Cards[0]) != c.DraftCard || draft.Host.Compute != c.DraftHost {
+			t.Errorf("draft %s for %s, %s: %v and %d, measured %v and %d", c.DraftHead, c.Head, c.Flags, terms(draft.Cards[0]), draft.Host.Compute, c.DraftCard, c.DraftHost)
+		}
+		n++
+	}
+	if n < 20 {
+		t.Errorf("testdata has only %d cases", n)
 	}
 }

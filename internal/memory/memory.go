@@ -26,6 +26,7 @@ package memory
 
 import (
 	"fmt"
+	"strings"
 
 	"monitor/internal/ggml"
 	"monitor/internal/gguf"
@@ -93,7 +94,23 @@ func (m *Model) Need(s Settings) (Need, error) {
 	if err := e.addCompute(m, &n); err != nil {
 		return Need{}, fmt.Errorf("%s model: %w", m.arch, err)
 	}
+	if s.Draft > 0 && m.state.rowElements > 0 {
+		// To take a guess back, a recurrent model keeps the states before it.
+		for _, t := range append([]*Terms{&n.Host}, pointers(n.Cards)...) {
+			t.Compute += t.State * s.Draft
+			t.State *= 1 + s.Draft
+		}
+		n.Upper = "drafting with a recurrent model: the states that it keeps are counted twice, in the state and in the compute buffer"
+	}
 	return n, nil
+}
+
+func pointers(list []Terms) []*Terms {
+	var p []*Terms
+	for i := range list {
+		p = append(p, &list[i])
+	}
+	return p
 }
 
 // addCompute reserves the graph as the engine does when it starts: a full
@@ -105,7 +122,7 @@ func (e *session) addCompute(m *Model, n *Need) error {
 	if b.missing != nil {
 		return b.missing
 	}
-	machine := ggml.Machine{Cards: e.cards, Pipelined: len(e.cards) > 1 && b.pinAll}
+	machine := ggml.Machine{Cards: e.cards, Pipelined: len(e.cards) > 1 && b.pinAll && e.cpuExperts == 0}
 	sizes, splits, err := b.g.Sizes(machine)
 	if err != nil {
 		return err
@@ -144,8 +161,8 @@ func (e *session) addWeights(m *Model, n *Need) {
 		switch {
 		case onHost(name):
 			add(-1, w)
-		case name == "output.weight" || name == "output_norm.weight":
-			add(out, w)
+		case m.attn.noCache && strings.HasPrefix(name, "token_embd_norm."):
+			add(e.place[0], w)
 		case shared(name):
 			// Once for each device that has a layer.
 			seen := map[int]bool{}
@@ -165,16 +182,34 @@ func (e *session) addWeights(m *Model, n *Need) {
 		}
 	}
 	for il, block := range m.blocks {
-		for _, w := range block {
-			add(e.place[il], w)
+		for name, w := range block {
+			if e.onHost(int64(il), name) {
+				add(-1, w)
+			} else {
+				add(e.place[il], w)
+			}
 		}
 	}
+}
+
+// onHost tells a layer's tensors that stay with the host though the layer does
+// not: experts (llm_ffn_exps_block_regex).
+func (e *session) onHost(il int64, name string) bool {
+	if il >= e.cpuExperts {
+		return false
+	}
+	base, _, _ := strings.Cut(name, ".")
+	switch base {
+	case "ffn_up_exps", "ffn_down_exps", "ffn_gate_exps", "ffn_gate_up_exps", "ffn_up_chexps", "ffn_down_chexps", "ffn_gate_chexps":
+		return true
+	}
+	return false
 }
 
 // shared are tensors without a layer that every layer uses.
 func shared(name string) bool {
 	switch name {
-	case "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight", "token_embd_norm.weight", "token_embd_norm.bias":
+	case "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight":
 		return true
 	}
 	return false

@@ -336,3 +336,7 @@ func (m *Model) Experts() (count, used int64) {
 	}
 	return m.experts.count, used
 }
+
+// AllLayers is how many layers the file has, those for drafting included: -ngl
+// counts them and one more for the output.
+func (m *Model) AllLayers() int { return len(m.blocks) }

@@ -44,6 +44,13 @@ type Settings struct {
 	// CPULayers is how many layers are left to the processor, from the first on; 0
 	// is none. -ngl is the number of layers plus one, less this.
 	CPULayers int64
+	// CPUExperts is in how many layers, from the first on, the experts stay in the
+	// host's memory, --n-cpu-moe: a card then still does attention.
+	CPUExperts int64
+	// Draft is how many tokens a draft model guesses at a time, --spec-draft-n-max;
+	// 0 is no drafting. What the draft model itself takes is a Need of its own, see
+	// DraftSettings.
+	Draft int64
 	// Cards the model is on, by compute capability times ten (89: RTX 40 series);
 	// nil is one card of 89. An empty list is none: everything is the processor's.
 	Cards []int
@@ -75,6 +82,7 @@ const (
 	maxContext        = 1 << 30 // tokens
 	maxBatch          = 1 << 20
 	cellPadding       = 256
+	maxDraft          = 1 << 10
 	// DefaultCapability is the card that Settings mean without Cards: Ada, 8.9.
 	DefaultCapability = 89
 )
@@ -106,6 +114,7 @@ type session struct {
 	outputs    int64  // most that one micro-batch may have
 	cards      []int
 	place      []int // card of each layer, the output layer last; -1: the processor
+	cpuExperts int64 // layers whose experts the host keeps
 	all        int64 // layers, drafting layers included
 }
 
@@ -127,12 +136,13 @@ func open(m *Model, s Settings) (*session, error) {
 	}{
 		{"-c", s.Context, maxContext}, {"-np", s.Slots, maxSlots}, {"-b", s.Batch, maxBatch},
 		{"-ub", s.MicroBatch, maxBatch}, {"layers on the processor", s.CPULayers, maxLayers + 1},
+		{"--n-cpu-moe", s.CPUExperts, maxLayers}, {"--spec-draft-n-max", s.Draft, maxDraft},
 	} {
 		if c.v < 0 || c.v > c.most {
 			return nil, fmt.Errorf("%s %d: it must be between 0 and %d", c.flag, c.v, c.most)
 		}
 	}
-	e := &session{pooling: m.attn.pooling, k: gguf.F16, v: gguf.F16, embeddings: s.Embeddings, all: int64(len(m.blocks))}
+	e := &session{cpuExperts: s.CPUExperts, pooling: m.attn.pooling, k: gguf.F16, v: gguf.F16, embeddings: s.Embeddings, all: int64(len(m.blocks))}
 	if s.Pooling != ModelPooling {
 		e.pooling = uint64(s.Pooling) - 1
 	}
@@ -157,7 +167,7 @@ func open(m *Model, s Settings) (*session, error) {
 	}
 	total := batch // outputs of all slots in one batch
 	if pools := s.Pooling > NoPooling; !s.Embeddings && !pools && !s.AllLogits {
-		total = min(batch, e.Slots)
+		total = min(batch, e.Slots*(1+s.Draft))
 	}
 	if m.attn.causal {
 		batch = min(batch, ctx)
@@ -246,6 +256,17 @@ func (e *session) setCells(m *Model, full bool) {
 	if full {
 		e.WindowCells = e.Cells
 	}
+}
+
+// DraftSettings are those that llama-server gives to a draft model when n was
+// the Need of its target under s: as many tokens a slot, a cache of its own in f16.
+func (n Need) DraftSettings(s Settings) Settings {
+	d := Settings{Context: n.Context, Slots: n.Slots, Unified: Off, Batch: n.Batch, MicroBatch: n.MicroBatch,
+		FlashAttention: s.FlashAttention, FullWindow: s.FullWindow, Cards: s.Cards, Split: s.Split, AllLogits: s.AllLogits}
+	if n.Unified {
+		d.Unified = On
+	}
+	return d
 }
 
 // spread gives each layer its card: the last ones to the cards, in the given
