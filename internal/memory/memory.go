@@ -234,9 +234,8 @@ func (e *session) addCaches(m *Model, n *Need) {
 		t := at(il)
 		if m.state.layer[il] {
 			t.State += size(il, gguf.F32, m.state.rowElements, e.Slots) + size(il, gguf.F32, m.state.stateElements, e.Slots)
-			continue
 		}
-		if m.attn.noCache {
+		if m.attn.noCache || m.known && m.state.layer[il] {
 			continue
 		}
 		cells := e.Cells

@@ -174,7 +174,9 @@ func same(n, v int64) []int64 {
 // NewModel reads what matters from a header. An architecture that this room
 // does not know is no error: Need then gives a marked upper estimate. The error
 // names the field that makes no sense.
-func NewModel(f *gguf.File) (*Model, error) {
+func NewModel(f *gguf.File) (*Model, error) { return newModel(f, architectures) }
+
+func newModel(f *gguf.File, known map[string]architecture) (*Model, error) {
 	arch, ok := f.Meta.String("general.architecture")
 	if !ok {
 		return nil, fmt.Errorf("general.architecture: it is missing; the file is not a model, or damaged")
@@ -182,7 +184,10 @@ func NewModel(f *gguf.File) (*Model, error) {
 	h := &header{f: f, arch: arch}
 	m := &Model{arch: arch, top: map[string]weight{}}
 	m.name, _ = f.Meta.String("general.name")
-	m.build, m.known = architectures[arch]
+	m.build, m.known = known[arch]
+	if !m.known {
+		m.build.prepare = prepareUnknown
+	}
 	m.readTensors(f)
 	m.readShape(h)
 	if h.err == nil && m.build.prepare != nil {
