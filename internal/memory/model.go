@@ -225,6 +225,9 @@ func (m *Model) readShape(h *header) {
 	if h.err == nil && (all == 0 || m.embd == 0) {
 		h.fail("block_count", "the model has %d layers of width %d", all, m.embd)
 	}
+	if int64(len(m.blocks)) > all && h.err == nil {
+		h.fail("block_count", "it is %d, and there are tensors of layer %d", all, len(m.blocks)-1)
+	}
 	for int64(len(m.blocks)) < all {
 		m.blocks = append(m.blocks, map[string]weight{})
 	}
