@@ -60,6 +60,7 @@ func (f Folders) logs() string       { return filepath.Join(f.Data, "logs") }
 func (f Folders) database() string   { return filepath.Join(f.Data, "monitor.db") }
 func (f Folders) configFile() string { return filepath.Join(f.Config, "config.yaml") }
 func (f Folders) modelsFile() string { return filepath.Join(f.Config, "models.yaml") }
+func (f Folders) cardsFile() string  { return filepath.Join(f.Config, "cards.yaml") }
 
 // make makes the data and cache folders, private to the user: reports quote
 // their code.

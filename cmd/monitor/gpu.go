@@ -33,7 +33,7 @@ func (p gpuCommand) command() *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
-	return c
+	return p.withCards(c)
 }
 
 func (p gpuCommand) printMachine(m gpu.Machine) {
