@@ -185,7 +185,8 @@ type Imagined struct {
 }
 
 // Imagine makes a machine of cards that ParseSpec gave. What is not known of it
-// is left out: the host has no processor, and memory only if Planning has it.
+// is left out: the host has no processor, and memory only if Planning has it. A
+// card with several sizes, straight from the catalogue, counts as its smallest.
 // Total = Reserved + Used + Free holds for every card.
 func Imagine(cards []Card, p Planning) Imagined {
 	out := Imagined{Machine: Machine{
