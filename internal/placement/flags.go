@@ -1,0 +1,39 @@
+package placement
+
+import (
+	"strconv"
+	"strings"
+)
+
+// flags are llama-server's arguments for one engine, as of its builds of autumn
+// 2026; the runner translates them for older ones. Each slot has its own share of
+// the window (--no-kv-unified), so that a long job cannot starve the others, and
+// nothing is fitted behind our back (--fit off).
+func (p *problem) flags(pl place, v Variant) []string {
+	f := []string{"--fit", "off"}
+	if v.File != "" {
+		f = append(f, "--model", v.File)
+	}
+	layers, split := pl.settings()
+	f = append(f,
+		"-c", strconv.Itoa(pl.slots*pl.context), "-np", strconv.Itoa(pl.slots), "--no-kv-unified",
+		"-ngl", strconv.Itoa(layers), "-fa", "auto", "-ctk", ladder[pl.kv], "-ctv", ladder[pl.kv],
+	)
+	if len(p.devs) > 1 {
+		var names []string
+		for _, d := range pl.devices {
+			names = append(names, p.devs[d].Backend)
+		}
+		if names[0] != "" {
+			f = append(f, "--device", strings.Join(names, ","))
+		}
+	}
+	if split != nil {
+		var shares []string
+		for _, n := range split {
+			shares = append(shares, strconv.Itoa(n))
+		}
+		f = append(f, "--split-mode", "layer", "--tensor-split", strings.Join(shares, ","))
+	}
+	return append(f, "--cache-ram", "0")
+}
