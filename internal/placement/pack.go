@@ -22,6 +22,8 @@ type alternative struct {
 	bytes int64
 	// solid is the part of bytes that a split cannot make smaller.
 	solid int64
+	// host is what it takes there; 0 where nothing is held against the host.
+	host int64
 }
 
 // place is where an engine goes. The zero value is an empty seat.
@@ -60,7 +62,11 @@ func (p *problem) alternatives(s *seat) []alternative {
 				continue
 			}
 			t := need.Devices[0]
-			out = append(out, alternative{c, t.Total(), t.Weights + t.KV + t.State})
+			a := alternative{config: c, bytes: t.Total(), solid: t.Weights + t.KV + t.State}
+			if p.host >= 0 {
+				a.host = need.Host.Total()
+			}
+			out = append(out, a)
 		}
 	}
 	slices.SortStableFunc(out, func(a, b alternative) int { return cmp.Compare(a.bytes, b.bytes) })
@@ -74,9 +80,9 @@ type packer struct {
 
 	order []int // seats that are not empty, the largest first
 	alts  [][]alternative
-	// whole are the alternatives worth trying whole on one card: what a smaller one of
-	// another model does not do a larger one does not do either, unless the smaller
-	// one's model lies there for another seat; so as many models as there are seats.
+	// whole are the alternatives worth trying whole on one card: what a smaller one
+	// of another model does not do a larger one does not do either, unless the
+	// smaller one's model lies there for another seat.
 	whole [][]alternative
 	least []int64 // what the seats from here on take at least
 
@@ -179,11 +185,22 @@ func (p *problem) again(last *packing) *packing {
 	return out
 }
 
-// smallest are the first alternatives of so many models.
-func smallest(alts []alternative, models int) []alternative {
+// smallest leaves out the alternatives beside which the same model has one that
+// takes no more, or as many other models as there are seats.
+func smallest(alts []alternative, seats int) []alternative {
 	var out []alternative
 	for _, a := range alts {
-		if len(out) < models && !slices.ContainsFunc(out, func(o alternative) bool { return o.model == a.model }) {
+		var models []int
+		same := false
+		for _, o := range out { // none of them takes more of a card
+			if o.host <= a.host {
+				same = same || o.model == a.model
+				if !slices.Contains(models, o.model) {
+					models = append(models, o.model)
+				}
+			}
+		}
+		if !same && len(models) < seats {
 			out = append(out, a)
 		}
 	}
