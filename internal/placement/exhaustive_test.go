@@ -135,7 +135,7 @@ func best(w *world) (value []int, rate float64, spread, found bool) {
 	}
 	rank = append(rank, w.profile.GiveUp...)
 	slices.Reverse(rank)
-	crew, _ := merged(w.profile.Crew)
+	crew := crewOf(w)
 	var all [][]tried
 	for i, s := range crew {
 		s.fillLeast()
@@ -211,6 +211,18 @@ func best(w *world) (value []int, rate float64, spread, found bool) {
 	return value, rate, spread, found
 }
 
+// crewOf is the crew with one seat for those that want the same model.
+func crewOf(w *world) []Seat {
+	crew := slices.Clone(w.profile.Crew)
+	for i := range crew {
+		if !slices.Contains(w.profile.GiveUp, AnotherModel) {
+			crew[i].Models = crew[i].Models[:1]
+		}
+	}
+	crew, _ = merged(crew)
+	return crew
+}
+
 // valueOf is the same vector of a layout, read off its engines.
 func valueOf(w *world, pl *Planner, l *Layout) (v []int, spread bool) {
 	var rank []Kind
@@ -219,7 +231,7 @@ func valueOf(w *world, pl *Planner, l *Layout) (v []int, spread bool) {
 	}
 	rank = append(rank, w.profile.GiveUp...)
 	slices.Reverse(rank)
-	crew, _ := merged(w.profile.Crew)
+	crew := crewOf(w)
 	for _, k := range rank {
 		for _, s := range crew {
 			i := slices.IndexFunc(l.Servers, func(o Server) bool { return o.Role == s.Role })

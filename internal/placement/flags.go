@@ -8,16 +8,21 @@ import (
 // flags are llama-server's arguments for one engine, as of its builds of autumn
 // 2026; the runner translates them for older ones. Each slot has its own share of
 // the window (--no-kv-unified), so that a long job cannot starve the others, and
-// nothing is fitted behind our back (--fit off).
+// nothing is fitted behind our back (--fit off). -ngl is the exact number, since
+// what -1 means differs between builds.
 func (p *problem) flags(pl place, v Variant) []string {
 	f := []string{"--fit", "off"}
 	if v.File != "" {
 		f = append(f, "--model", v.File)
 	}
-	layers, split := pl.settings()
+	_, split := pl.settings()
+	on := 0
+	for _, n := range pl.layers {
+		on += n
+	}
 	f = append(f,
 		"-c", strconv.Itoa(pl.slots*pl.context), "-np", strconv.Itoa(pl.slots), "--no-kv-unified",
-		"-ngl", strconv.Itoa(layers), "-fa", "auto", "-ctk", ladder[pl.kv], "-ctv", ladder[pl.kv],
+		"-ngl", strconv.Itoa(on), "-fa", "auto", "-ctk", ladder[pl.kv], "-ctv", ladder[pl.kv],
 	)
 	if len(p.devs) > 1 {
 		var names []string

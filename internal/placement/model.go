@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -165,14 +164,12 @@ type config struct {
 // need asks the memory model, once for the same question. layers is -1 for all;
 // split holds the layers per device, nil for one.
 func (p *Planner) need(c config, layers int, split []int) (Need, error) {
-	k := needKey{model: c.model, variant: c.variant, context: c.context, slots: c.slots, kv: c.kv, layers: layers}
-	if split != nil {
-		var b []byte
-		for _, n := range split {
-			b = append(strconv.AppendInt(b, int64(n), 10), ',')
-		}
-		k.split = string(b)
+	var b [2 * 64]byte
+	at := b[:0]
+	for _, n := range split {
+		at = append(at, byte(n), byte(n>>8))
 	}
+	k := needKey{model: c.model, variant: c.variant, context: c.context, slots: c.slots, kv: c.kv, layers: layers, split: string(at)}
 	if r, ok := p.needs[k]; ok {
 		return r.need, r.err
 	}

@@ -6,13 +6,14 @@ import (
 )
 
 // maxNodes bounds the steps of one search for places, and maxAllNodes those of a
-// whole plan, after which each search gets fewNodes. A crew of a few models on a
-// few cards takes some dozens; fifty models that nearly fill eight cards are what the
-// bounds are for (bin packing is hard). A step takes about 100 ns.
+// whole plan, after which each search gets little more than one attempt. A crew of a few
+// models on a few cards takes some dozens; fifty models that nearly fill eight
+// cards are what the bounds are for (bin packing is hard). A step takes about 150 ns;
+// dealing a model's layers out counts as fillNodes.
 const (
-	maxNodes    = 5_000
-	maxAllNodes = 100_000
-	fewNodes    = 500
+	maxNodes    = 4_000
+	maxAllNodes = 40_000
+	fillNodes   = 10
 )
 
 // alternative is one model in one quantisation that a seat may take as its bounds
@@ -101,14 +102,14 @@ type packer struct {
 // pack finds a place for every seat that is kept: the first that fits, or the
 // fastest. nil where there is none, or none was found within the bounds above.
 func (p *problem) pack(best bool) *packing {
-	if !best && p.last != nil {
-		if again := p.again(p.last); again != nil {
+	if !best && p.sure != nil {
+		if again := p.again(p.sure); again != nil {
 			return again
 		}
 	}
 	k := &packer{p: p, best: best, room: slices.Clone(p.room), limit: maxNodes}
 	if p.nodes > maxAllNodes {
-		k.limit = fewNodes
+		k.limit = 2*len(p.seats) + fillNodes
 	}
 	k.models, k.shared, k.places = make([][]int, len(p.devs)), make([]bool, len(p.devs)), make([]place, len(p.seats))
 	k.alts, k.whole = make([][]alternative, len(p.seats)), make([][]alternative, len(p.seats))
@@ -123,6 +124,10 @@ func (p *problem) pack(best bool) *packing {
 		k.order = append(k.order, i)
 	}
 	slices.SortStableFunc(k.order, func(a, b int) int { return cmp.Compare(k.alts[b][0].bytes, k.alts[a][0].bytes) })
+	overhead := int64(1 << 62)
+	for _, d := range p.devs {
+		overhead = min(overhead, d.Overhead)
+	}
 	k.least, k.alone = make([]int64, len(k.order)+1), make([]float64, len(k.order)+1)
 	for n := len(k.order) - 1; n >= 0; n-- {
 		i := k.order[n]
@@ -133,7 +138,7 @@ func (p *problem) pack(best bool) *packing {
 		if p.seats[i].hostLayers > 0 {
 			least = 0
 		}
-		k.least[n] = k.least[n+1] + least
+		k.least[n] = k.least[n+1] + least + overhead
 		if best {
 			k.alone[n] = k.alone[n+1] + p.fastest(k.alts[i])
 		}
@@ -142,9 +147,6 @@ func (p *problem) pack(best bool) *packing {
 	p.nodes += k.nodes
 	if k.nodes > k.limit {
 		p.limited = true
-	}
-	if k.found != nil {
-		p.last = k.found
 	}
 	return k.found
 }
@@ -155,13 +157,19 @@ func (p *problem) again(last *packing) *packing {
 	out := &packing{places: make([]place, len(p.seats))}
 	room := append(p.scratch[:0], p.room...)
 	p.scratch = room
-	host := p.host
+	host, added := p.host, false
 	for i, s := range p.seats {
 		pl := last.places[i]
 		if !s.keep {
 			continue
 		}
-		if len(pl.devices) == 0 || len(pl.devices) > s.cards || pl.hostLayers > s.hostLayers {
+		if len(pl.devices) == 0 {
+			if pl = p.insert(s, last); len(pl.devices) == 0 || added {
+				return nil
+			}
+			added = true // one, so that two do not get the same room
+		}
+		if len(pl.devices) > s.cards || pl.hostLayers > s.hostLayers {
 			return nil
 		}
 		m := slices.Index(s.models, pl.model)
@@ -183,6 +191,31 @@ func (p *problem) again(last *packing) *packing {
 		return nil
 	}
 	return out
+}
+
+// insert finds a card on which a seat that was empty fits whole beside what an
+// earlier packing has there.
+func (p *problem) insert(s *seat, last *packing) place {
+	alts := p.alternatives(s)
+	if len(alts) == 0 {
+		return place{}
+	}
+	a := alts[0]
+	for d, dev := range p.devs {
+		left, twice := p.room[d]-dev.Overhead-a.bytes, false
+		for _, o := range last.places {
+			for j, on := range o.devices {
+				if on == d {
+					left -= o.need.Devices[j].Total() + dev.Overhead
+					twice = twice || o.model == a.model
+				}
+			}
+		}
+		if left >= 0 && !twice {
+			return place{config: a.config, devices: []int{d}, layers: []int{p.pl.variant(a.config).Layers + 1}}
+		}
+	}
+	return place{}
 }
 
 // smallest leaves out the alternatives beside which the same model has one that
@@ -331,6 +364,7 @@ func (k *packer) reserve(n, i int, set []int) {
 			continue
 		}
 		// What others take can only make it tighter.
+		k.nodes += fillNodes
 		if _, ok := k.p.fill(a.config, set, k.room, k.p.seats[i].hostLayers); !ok {
 			continue
 		}
@@ -360,6 +394,7 @@ func (k *packer) reserve(n, i int, set []int) {
 func (k *packer) deal() {
 	places := slices.Clone(k.places)
 	for _, i := range k.pending {
+		k.nodes += fillNodes
 		pl, ok := k.p.fill(places[i].config, places[i].devices, k.room, k.p.seats[i].hostLayers)
 		if !ok {
 			return
@@ -427,7 +462,7 @@ func (p *problem) fillInOrder(c config, set []int, room []int64, hostMost int) (
 	fits := func(j, n int) bool {
 		layers := -1
 		if len(set) > 1 {
-			split = slices.Clone(counts)
+			split = append(split[:0], counts...)
 			split[j] = n
 			if j > 0 {
 				split[0] = rest - n

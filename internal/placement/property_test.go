@@ -249,8 +249,8 @@ func alternativesFit(w *world, a answer, _ planning, _ draw) error {
 		return fmt.Errorf("%d alternatives and not a word why", len(r.Alternatives))
 	}
 	for _, a := range r.Alternatives {
-		if len(a.GivenUp) == 0 {
-			return fmt.Errorf("an alternative gives up nothing: %s", a.Short())
+		if len(a.GivenUp) == 0 && len(a.Notes) == 0 {
+			return fmt.Errorf("an alternative gives up nothing and does not say what is different: %s", a.Short())
 		}
 		if err := pl.Check(w.machine, int64(w.profile.Reserve), a); err != nil {
 			return err

@@ -70,6 +70,8 @@ func (l *Layout) Short() string {
 	out := strings.Join(have, " + ")
 	if len(lost) > 0 {
 		out += "\n     gives up " + strings.Join(lost, "; ")
+	} else if len(l.Notes) > 0 {
+		out += "\n     " + l.Notes[0]
 	}
 	return out
 }
@@ -159,7 +161,7 @@ func (pl *Planner) alternatives(p *problem, prof Profile, title string, crew []S
 		}
 	}
 	order := pl.order(p, prof, crew)
-	if pl.conceding(p.machine, prof, title, crew, order, -1) == nil && len(crew) == 1 {
+	if pl.conceding(p.machine, prof, title, crew, order, everySeat) == nil && len(crew) == 1 {
 		return nil, nothingFits
 	}
 	for _, size := range []int{1, 2, len(order)} {
@@ -170,9 +172,10 @@ func (pl *Planner) alternatives(p *problem, prof Profile, title string, crew []S
 			if len(found) >= mostAlternatives {
 				break
 			}
-			add(pl.conceding(p.machine, prof, title, crew, set, -1))
-			if size == 1 && len(crew) > 1 && set[0] == Auxiliary {
-				add(pl.conceding(p.machine, prof, title, crew, nil, 0))
+			add(pl.conceding(p.machine, prof, title, crew, set, everySeat))
+			if size == 1 && set[0] == Auxiliary {
+				add(pl.conceding(p.machine, prof, title, crew, []Kind{KV, AnotherModel, Auxiliary}, firstAsWished))
+				add(pl.conceding(p.machine, prof, title, crew, nil, withoutFirst))
 			}
 		}
 	}
@@ -259,18 +262,32 @@ func subsets(of []Kind, size int) [][]Kind {
 	return out
 }
 
+// who of a crew gives up.
+type who int
+
+const (
+	everySeat     who = iota
+	firstAsWished     // the first seat's model stays what it is
+	withoutFirst      // the first seat is left out
+)
+
 // conceding plans the crew with other things to give up: nil where it does not
-// fit. without leaves out one seat of the crew; -1 none.
-func (pl *Planner) conceding(m Machine, prof Profile, title string, crew []Seat, give []Kind, without int) *Layout {
+// fit.
+func (pl *Planner) conceding(m Machine, prof Profile, title string, crew []Seat, give []Kind, by who) *Layout {
 	var seats []Seat
 	var lost *Concession
 	for i, s := range crew {
-		if i == without {
-			lost = &Concession{Role: s.Role, Kind: Auxiliary, Steps: 1, From: strings.Join(s.Models, " or "), To: "nothing"}
+		if i == 0 && by == withoutFirst {
+			lost = &Concession{Role: s.Role, Kind: Auxiliary, Steps: 1, From: pl.models[pl.byName[s.Models[0]]].title(), To: "nothing"}
 			continue
 		}
 		s.Optional = len(seats) > 0 && (s.Optional || slices.Contains(give, Auxiliary))
-		s = pl.open(s, give, slices.Contains(prof.GiveUp, KV))
+		widen := give
+		if i == 0 && by == firstAsWished {
+			widen = nil
+			s.Models = s.Models[:1]
+		}
+		s = pl.open(s, widen, slices.Contains(prof.GiveUp, KV))
 		seats = append(seats, s)
 	}
 	prof.GiveUp = slices.Concat(prof.GiveUp, slices.DeleteFunc(slices.Clone(give), func(k Kind) bool { return slices.Contains(prof.GiveUp, k) }))
@@ -341,7 +358,7 @@ func (pl *Planner) smaller(m Machine, prof Profile, title string, crew []Seat, l
 		if len(seats) == 0 {
 			return
 		}
-		if n := pl.conceding(m, strict, title, seats, strict.GiveUp, -1); n != nil {
+		if n := pl.conceding(m, strict, title, seats, strict.GiveUp, everySeat); n != nil {
 			before := slices.DeleteFunc(slices.Clone(l.GivenUp), func(c Concession) bool { return c.Kind == Split || c.Kind == Offload })
 			n.GivenUp = slices.Concat(before, pl.differences(l, n), n.GivenUp)
 			out = append(out, n)

@@ -22,7 +22,8 @@ type problem struct {
 	may  map[Kind]bool
 	// nodes are the steps that the search for places took so far.
 	nodes   int
-	last    *packing // found last
+	// sure is a packing for what is decided so far.
+	sure    *packing
 	scratch []int64
 	limited bool
 	notes   []string
@@ -69,6 +70,12 @@ func (pl *Planner) newProblem(m Machine, prof Profile, crew []Seat) (*problem, e
 		p.host = m.Host.Free
 	}
 	p.ranking(prof)
+	crew = slices.Clone(crew)
+	for i := range crew {
+		if !p.may[AnotherModel] && len(crew[i].Models) > 0 {
+			crew[i].Models = crew[i].Models[:1] // the others are not to be had
+		}
+	}
 	crew, p.notes = merged(crew)
 	for i, s := range crew {
 		st, err := p.newSeat(i, s)
@@ -217,7 +224,8 @@ func (p *problem) mostLayers(s *seat) int {
 // result is nil where not even everything given up makes the crew fit.
 func (p *problem) solve() (*packing, []Decision) {
 	p.relax()
-	if p.pack(false) == nil {
+	p.sure = nil
+	if p.sure = p.pack(false); p.sure == nil {
 		return nil, nil
 	}
 	var why []Decision
@@ -236,7 +244,7 @@ func (p *problem) solve() (*packing, []Decision) {
 	}
 	best := p.pack(true)
 	if best == nil {
-		return nil, nil // only where the search was cut short
+		best = p.sure // the search was cut short
 	}
 	for i := range best.places {
 		p.even(best, i)
@@ -281,7 +289,15 @@ func (p *problem) decide(k Kind, s *seat) *Decision {
 		return nil
 	}
 	n, set := p.choices(k, s)
-	fits := func(i int) bool { set(i); return p.pack(false) != nil }
+	sure := p.sure
+	fits := func(i int) bool {
+		set(i)
+		found := p.pack(false)
+		if found != nil {
+			sure = found
+		}
+		return found != nil
+	}
 	least := n - 1
 	switch {
 	case fits(0):
@@ -309,6 +325,7 @@ func (p *problem) decide(k Kind, s *seat) *Decision {
 		d.Missing, d.MissingOn = p.missing(reasonParts)
 	}
 	set(least)
+	p.sure = sure
 	if k == Auxiliary && !s.keep {
 		d.Dropped = true
 	}

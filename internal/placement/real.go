@@ -1,0 +1,82 @@
+package placement
+
+import (
+	"fmt"
+	"strings"
+
+	"monitor/internal/gguf"
+	"monitor/internal/memory"
+)
+
+// RealVariant makes a quantisation of what its header says: f is the GGUF header,
+// file the name for the engine's flags. capability is the compute capability of
+// the machine's cards times ten, 0 where they have none or it is not known. The
+// error says what of the header cannot be planned with.
+func RealVariant(quant, file string, f *gguf.File, capability int) (Variant, error) {
+	m, err := memory.NewModel(f)
+	if err != nil {
+		return Variant{}, err
+	}
+	if m.EmbedsOnly() {
+		return Variant{}, fmt.Errorf("a %s model makes embeddings and no text; it is no worker", m.Architecture())
+	}
+	v := Variant{Quant: quant, File: file, Bytes: f.Size, Layers: m.AllLayers(), Memory: replayed{m, capability}}
+	_, output := findTensor(f, "output.weight")
+	for _, t := range f.Tensors {
+		switch {
+		case strings.Contains(t.Name, "_exps."):
+			v.Experts += t.Bytes()
+		case t.Name == "token_embd.weight" && output, t.Name == "position_embd.weight", t.Name == "token_types.weight":
+			// One row of it is read for a token.
+		default:
+			v.Dense += t.Bytes()
+		}
+	}
+	count, used := m.Experts()
+	v.Count, v.Used = int(count), int(used)
+	return v, nil
+}
+
+func findTensor(f *gguf.File, name string) (gguf.Tensor, bool) {
+	for _, t := range f.Tensors {
+		if t.Name == name {
+			return t, true
+		}
+	}
+	return gguf.Tensor{}, false
+}
+
+// replayed is the memory room's model behind this room's interface.
+type replayed struct {
+	model      *memory.Model
+	capability int
+}
+
+// Need implements Memory.
+func (r replayed) Need(s Settings) (Need, error) {
+	kv, err := gguf.ParseType(s.KV)
+	if err != nil {
+		return Need{}, err
+	}
+	set := memory.Settings{Context: int64(s.Context), Slots: int64(s.Slots), Unified: memory.Off, K: &kv, V: &kv, Split: s.Split}
+	if all := int64(r.model.AllLayers()) + 1; s.GPULayers >= 0 {
+		set.CPULayers = all - int64(s.GPULayers)
+	}
+	capability := r.capability
+	if capability == 0 {
+		capability = memory.DefaultCapability
+	}
+	for range max(1, len(s.Split)) {
+		set.Cards = append(set.Cards, capability)
+	}
+	n, err := r.model.Need(set)
+	if err != nil {
+		return Need{}, err
+	}
+	out := Need{Host: Terms(n.Host), Upper: n.Upper}
+	out.Host.Compute += n.Output
+	for _, t := range n.Cards {
+		out.Devices = append(out.Devices, Terms(t))
+	}
+	return out, nil
+}
