@@ -11,8 +11,8 @@ import (
 // cards are what the bounds are for (bin packing is hard). A step takes about 150 ns;
 // dealing a model's layers out counts as fillNodes.
 const (
-	maxNodes    = 4_000
-	maxAllNodes = 40_000
+	maxNodes    = 5_000
+	maxAllNodes = 80_000
 	fillNodes   = 10
 )
 
