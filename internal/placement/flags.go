@@ -42,3 +42,12 @@ func (p *problem) flags(pl place, v Variant) []string {
 	}
 	return append(f, "--cache-ram", "0")
 }
+
+// env makes CUDA number cards as the driver's tools do, and not by speed, so that
+// CUDA0 is the card that was planned with.
+func (p *problem) env() []string {
+	if len(p.devs) > 1 && strings.HasPrefix(p.devs[0].Backend, "CUDA") {
+		return []string{"CUDA_DEVICE_ORDER=PCI_BUS_ID"}
+	}
+	return nil
+}

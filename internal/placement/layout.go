@@ -78,6 +78,8 @@ type Server struct {
 	// Upper is why the need is an upper estimate; empty where it is exact.
 	Upper string `json:"upper_estimate,omitempty"`
 	Speed Speed  `json:"speed"`
+	// Env has the variables that the engine must be started with, NAME=value.
+	Env []string `json:"env,omitempty"`
 	// Flags are the engine's arguments that the plan decides; address, key and the
 	// like are the runner's.
 	Flags []string `json:"flags"`
@@ -193,7 +195,7 @@ func (p *problem) server(s *seat, pl place, all []place) Server {
 	for _, d := range pl.devices {
 		sv.On = append(sv.On, p.devs[d].Index)
 	}
-	sv.Flags = p.flags(pl, v)
+	sv.Flags, sv.Env = p.flags(pl, v), p.env()
 	return sv
 }
 

@@ -12,9 +12,10 @@ type Answer struct {
 	// Wishes are answered one by one.
 	Wishes []Granted `json:"wishes,omitempty"`
 	// Proposal is the crew of the profile that Profile.Then names, on this machine
-	// with this profile's reserve; ProposalOf is its name.
+	// with the larger reserve of the two; ProposalOf is its name.
 	Proposal        *Layout  `json:"proposal,omitempty"`
 	ProposalOf      string   `json:"proposal_of,omitempty"`
+	ProposalReserve Size     `json:"proposal_reserve_bytes,omitempty"`
 	ProposalRefused *Refusal `json:"proposal_refused,omitempty"`
 }
 
@@ -71,7 +72,7 @@ func (pl *Planner) Answer(m Machine, prof, then Profile) (Answer, error) {
 	if prof.Then != "" {
 		then.Reserve = max(then.Reserve, prof.Reserve)
 		var err error
-		a.ProposalOf = then.Name
+		a.ProposalOf, a.ProposalReserve = then.Name, then.Reserve
 		a.Proposal, a.ProposalRefused, err = refused(pl.plan(m, then, then.Title, then.Crew))
 		return a, err
 	}

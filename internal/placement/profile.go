@@ -138,11 +138,15 @@ func ParseSize(s string) (int64, error) {
 	return int64(n), nil
 }
 
-// UnmarshalYAML implements yaml.BytesUnmarshaler.
+// UnmarshalYAML implements yaml.BytesUnmarshaler. What is no size becomes -1, for
+// the checker, which knows the place.
 func (s *Size) UnmarshalYAML(b []byte) error {
 	n, err := ParseSize(strings.Trim(strings.TrimSpace(string(b)), `"'`))
+	if err != nil {
+		n = -1
+	}
 	*s = Size(n)
-	return err
+	return nil
 }
 
 // Profiles are the built-in profiles and the user's. They are not changed after
@@ -364,6 +368,9 @@ var (
 func (c *checker) profile(at string, p *Profile) {
 	if !profileName.MatchString(p.Name) {
 		c.bad(at+".name", "%q is not a name: lower case letters, digits and . _ - are allowed", p.Name)
+	}
+	if p.Reserve < 0 {
+		c.bad(at+".reserve", "is not a size; write it as in 2GiB, 512MiB or 24GB")
 	}
 	if p.Claude < 0 || p.Claude > 64 {
 		c.bad(at+".claude", "%d is not a number of workers from 0 to 64", p.Claude)

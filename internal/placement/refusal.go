@@ -37,16 +37,19 @@ func (r *Refusal) Error() string {
 		b.WriteString(r.Title + ": ")
 	}
 	if r.Missing > 0 {
-		fmt.Fprintf(&b, "does not fit on %s: %s are missing on card %d (needed are %s, %s can be used); the largest part is %s, %s",
+		fmt.Fprintf(&b, "the crew does not fit on %s: %s are missing on card %d (needed are %s, %s can be used); the largest part is %s, %s",
 			r.Machine, mib(r.Missing), r.MissingOn, mib(r.Need), mib(r.Budget), r.Largest, mib(r.LargestBytes))
 	} else {
-		fmt.Fprintf(&b, "does not fit on %s: %s", r.Machine, r.Why)
+		fmt.Fprintf(&b, "the crew does not fit on %s: %s", r.Machine, r.Why)
 	}
 	for i, a := range r.Alternatives {
 		if i == 0 {
 			b.WriteString("\nWhat fits, the nearest first:")
 		}
 		fmt.Fprintf(&b, "\n  %d. %s", i+1, a.Short())
+		if len(a.GivenUp) == 0 && len(a.Notes) > 0 {
+			b.WriteString("\n     " + a.Notes[0])
+		}
 	}
 	if r.Few != "" {
 		b.WriteString("\n" + r.Few)
@@ -70,8 +73,6 @@ func (l *Layout) Short() string {
 	out := strings.Join(have, " + ")
 	if len(lost) > 0 {
 		out += "\n     gives up " + strings.Join(lost, "; ")
-	} else if len(l.Notes) > 0 {
-		out += "\n     " + l.Notes[0]
 	}
 	return out
 }
@@ -174,7 +175,7 @@ func (pl *Planner) alternatives(p *problem, prof Profile, title string, crew []S
 			}
 			add(pl.conceding(p.machine, prof, title, crew, set, everySeat))
 			if size == 1 && set[0] == Auxiliary {
-				add(pl.conceding(p.machine, prof, title, crew, []Kind{KV, AnotherModel, Auxiliary}, firstAsWished))
+				add(pl.conceding(p.machine, prof, title, crew, []Kind{KV, Context, AnotherModel, Auxiliary}, firstAsWished))
 				add(pl.conceding(p.machine, prof, title, crew, nil, withoutFirst))
 			}
 		}
@@ -267,7 +268,7 @@ type who int
 
 const (
 	everySeat     who = iota
-	firstAsWished     // the first seat's model stays what it is
+	firstAsWished     // the first seat gives up nothing but its type of cache
 	withoutFirst      // the first seat is left out
 )
 
@@ -286,6 +287,7 @@ func (pl *Planner) conceding(m Machine, prof Profile, title string, crew []Seat,
 		if i == 0 && by == firstAsWished {
 			widen = nil
 			s.Models = s.Models[:1]
+			s.Least.Slots, s.Least.Context = s.Slots, s.Context
 		}
 		s = pl.open(s, widen, slices.Contains(prof.GiveUp, KV))
 		seats = append(seats, s)

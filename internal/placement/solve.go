@@ -21,7 +21,7 @@ type problem struct {
 	rank []Kind
 	may  map[Kind]bool
 	// nodes are the steps that the search for places took so far.
-	nodes   int
+	nodes int
 	// sure is a packing for what is decided so far.
 	sure    *packing
 	scratch []int64

@@ -102,7 +102,7 @@ func (l *Layout) WriteText(w io.Writer) error {
 	l.writeWhy(w)
 	fmt.Fprintln(w, "\nFlags for llama-server")
 	for _, s := range l.Servers {
-		fmt.Fprintf(w, "  %s: %s\n", s.Role, strings.Join(s.Flags, " "))
+		fmt.Fprintf(w, "  %s: %s\n", s.Role, strings.Join(append(slices.Clone(s.Env), s.Flags...), " "))
 	}
 	return nil
 }
@@ -115,7 +115,7 @@ func (l *Layout) writeWhy(w io.Writer) {
 		fmt.Fprintf(w, "  %s", c)
 		i := slices.IndexFunc(l.Decisions, func(d Decision) bool { return d.Seat == c.Role && d.Kind == c.Kind && d.Steps > 0 })
 		if i >= 0 && l.Decisions[i].Missing > 0 {
-			fmt.Fprintf(w, " (with one step more, up to %s are missing on card %d)", mib(l.Decisions[i].Missing), l.Decisions[i].MissingOn)
+			fmt.Fprintf(w, " (giving up one step less, up to %s are missing on card %d)", mib(l.Decisions[i].Missing), l.Decisions[i].MissingOn)
 		}
 		fmt.Fprintln(w)
 	}
@@ -196,7 +196,7 @@ func (a Answer) WriteText(w io.Writer) error {
 		}
 	}
 	if a.Proposal != nil {
-		fmt.Fprintf(w, "\nA crew that can be started instead (monitor plan --profile %s)\n\n", a.ProposalOf)
+		fmt.Fprintf(w, "\nA crew that can be started instead (the profile %s with %s kept free on each card)\n\n", a.ProposalOf, mib(int64(a.ProposalReserve)))
 		return a.Proposal.WriteText(w)
 	}
 	if a.ProposalRefused != nil {
