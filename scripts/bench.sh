@@ -63,6 +63,9 @@ END {
 	row("start of an analyze until the first request", "FirstRequest s-to-first-request", "< 2", "s", "min [FirstRequest s-to-first-request-min], max [FirstRequest s-to-first-request-max]; the engine alone until ready [StartToFirstToken s-until-ready] s")
 	row("kill -9 with 10,000 finished units: first new unit after", "Recovery s-to-first-unit(<2)", "< 2", "s", "")
 	row("tokens/s of an analyze / of a bare loop", "AnalyzeAgainstBareLoop analyze/bare", ">= 0.95", "", "[AnalyzeAgainstBareLoop analyze-tokens/s] / [AnalyzeAgainstBareLoop bare-tokens/s] tokens/s; first stage alone [AnalyzeAgainstBareLoop cards-ratio]; the runner alone [TokensAgainstBareLoop ratio]")
+	row("plan: a crew of 4 of 50 models on 8 cards, needs known", "Plan/50_to_choose_from ms(<50)", "< 50", "ms", "proven best: [Plan/50_to_choose_from proven]; the first plan asks for [Plan/50_to_choose_from asked] needs")
+	row("  50 models at once on 8 cards", "Plan/50_at_once ms(<50)", "< 50", "ms", "[Plan/50_at_once engines] engines fit; proven best: [Plan/50_at_once proven]; 30 large ones in [Plan/a_choice_of_50 ms(<50)] ms")
+	row("  the founding wish list on 24 GB, needs known", "Founding/again ms", "-", "ms", "from nothing, with the real memory model: [Founding/first ms] ms")
 	if (missed) print missed " missed. On a busy machine measure again; what stays missed is a defect."
 }' "$log"
 exit $status

@@ -42,6 +42,9 @@ failed=0
 # The race detector needs cgo, so the calls into a driver were not the ones that ship.
 step "go test without cgo"
 CGO_ENABLED=0 go test ./internal/gpu || failed=1
+# Ten times as many worlds as under the race detector; nothing there runs at once.
+step "the planner's properties, 100,000 worlds"
+CGO_ENABLED=0 go test -run 'TestProperties$|BestOfAll$' ./internal/placement || failed=1
 
 step "go test -race"
 # -p 2: on two cores more test binaries at once only make each other late; each

@@ -12,7 +12,7 @@ import (
 // dealing a model's layers out counts as fillNodes.
 const (
 	maxNodes    = 5_000
-	maxAllNodes = 80_000
+	maxAllNodes = 50_000
 	fillNodes   = 10
 )
 
@@ -108,8 +108,8 @@ func (p *problem) pack(best bool) *packing {
 		}
 	}
 	k := &packer{p: p, best: best, room: slices.Clone(p.room), limit: maxNodes}
-	if p.nodes > maxAllNodes {
-		k.limit = 2*len(p.seats) + fillNodes
+	if p.nodes > maxAllNodes || p.brief {
+		k.limit = 4*len(p.seats) + 4*fillNodes
 	}
 	k.models, k.shared, k.places = make([][]int, len(p.devs)), make([]bool, len(p.devs)), make([]place, len(p.seats))
 	k.alts, k.whole = make([][]alternative, len(p.seats)), make([][]alternative, len(p.seats))
@@ -144,9 +144,9 @@ func (p *problem) pack(best bool) *packing {
 		}
 	}
 	k.put(0)
-	p.nodes += k.nodes
-	if k.nodes > k.limit {
-		p.limited = true
+	if !p.brief {
+		p.nodes += k.nodes
+		p.limited = p.limited || k.nodes > k.limit
 	}
 	return k.found
 }
@@ -295,7 +295,7 @@ func (k *packer) taken(d, model int) bool {
 // seen says that a device before this one is like it, with the same models on it
 // and the same room: what is tried here was tried there.
 func (k *packer) seen(d int) bool {
-	for e := d - 1; e >= 0 && alike(k.p.devs[e], k.p.devs[d], k.p.reserve); e-- {
+	for e := d - 1; e >= 0 && k.p.class[e] == k.p.class[d]; e-- {
 		if k.room[e] == k.room[d] && k.shared[e] == k.shared[d] && slices.Equal(k.models[e], k.models[d]) {
 			return true
 		}
@@ -344,7 +344,7 @@ func (k *packer) spread(n, i, size int) {
 // like is the nearest device before d that makes it seen.
 func (k *packer) like(d int) int {
 	for e := d - 1; e >= 0; e-- {
-		if k.room[e] == k.room[d] && k.shared[e] == k.shared[d] && alike(k.p.devs[e], k.p.devs[d], k.p.reserve) && slices.Equal(k.models[e], k.models[d]) {
+		if k.room[e] == k.room[d] && k.shared[e] == k.shared[d] && k.p.class[e] == k.p.class[d] && slices.Equal(k.models[e], k.models[d]) {
 			return e
 		}
 	}

@@ -14,6 +14,8 @@ type problem struct {
 	// devs are the cards in canonical order, room what each offers.
 	devs []Device
 	room []int64
+	// class numbers the cards that are alike.
+	class []int
 	// host is what the host offers; -1 where that is not known.
 	host  int64
 	seats []*seat
@@ -29,6 +31,9 @@ type problem struct {
 	notes   []string
 	// failed is why a model could not be planned with, by name.
 	failed map[string]error
+	// brief searches are for reasons: a packing that they miss makes a reason's bytes
+	// too many, and decides nothing.
+	brief bool
 	// reasons are computed for layouts that are shown as the answer, not for the many
 	// that a refusal looks at.
 	reasons bool
@@ -62,8 +67,12 @@ func (pl *Planner) newProblem(m Machine, prof Profile, crew []Seat) (*problem, e
 	}
 	p := &problem{pl: pl, machine: m, reserve: int64(prof.Reserve), host: -1, may: map[Kind]bool{}, failed: map[string]error{}}
 	p.devs = canonical(m.Devices, p.reserve)
-	for _, d := range p.devs {
+	for i, d := range p.devs {
 		p.room = append(p.room, d.Budget(p.reserve))
+		p.class = append(p.class, i)
+		if i > 0 && alike(d, p.devs[i-1], p.reserve) {
+			p.class[i] = p.class[i-1]
+		}
 	}
 	p.pace = p.paces()
 	if m.Host.Free > 0 {
@@ -351,14 +360,15 @@ func (p *problem) missing(parts int64) (int64, int) {
 		}
 	}
 	grain := int64(1)
+	p.brief = parts > 0
 	if parts > 0 {
 		grain = max(1, most/parts)
 	}
 	best, on := int64(0), -1
 	room := slices.Clone(p.room)
-	defer func() { p.room = room }()
+	defer func() { p.room, p.brief = room, false }()
 	for i, d := range p.devs {
-		if i > 0 && alike(d, p.devs[i-1], p.reserve) {
+		if i > 0 && p.class[i] == p.class[i-1] {
 			continue
 		}
 		grown := func(n int64) bool {
