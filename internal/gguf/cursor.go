@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // Error is a header that cannot be used. What could not be read at all (a disk
@@ -33,29 +34,52 @@ const (
 	maxHeaderBytes = 256 << 20
 )
 
+// byteOrder is what both orders of the standard library can do.
+type byteOrder interface {
+	binary.ByteOrder
+	binary.AppendByteOrder
+}
+
 // cursor reads forward through a header, in windows, and says where it is when
 // something is wrong.
 type cursor struct {
 	r     io.ReaderAt
 	size  int64 // -1: not known
 	pos   int64
-	order binary.ByteOrder
+	order byteOrder
 	buf   []byte // the window: bytes from start on
 	start int64
-	field string
+	what  field
 	read  int64 // bytes asked of r and got
 }
 
-func newCursor(r io.ReaderAt, size int64) *cursor {
-	n := int64(windowBytes)
+// field is what is being read. It is put into words only when something is wrong.
+type field struct {
+	what string
+	name string // of a key or tensor, as the file has it; with "" it has none
+	i, n int64  // which of how many; n 0: it is not counted
+}
+
+func (f field) String() string {
+	switch {
+	case f.n > 0:
+		return fmt.Sprintf("%s %d of %d", f.what, f.i+1, f.n)
+	case f.what == "field" || f.what == "tensor":
+		return f.what + " " + quote(f.name)
+	}
+	return f.what
+}
+
+func newCursor(r io.ReaderAt, size, window int64) *cursor {
+	n := window
 	if size >= 0 {
 		n = min(n, max(size, 16))
 	}
-	return &cursor{r: r, size: size, order: binary.LittleEndian, buf: make([]byte, 0, n), field: "the beginning"}
+	return &cursor{r: r, size: size, order: binary.LittleEndian, buf: make([]byte, 0, n), what: field{what: "the beginning"}}
 }
 
 func (c *cursor) fail(format string, args ...any) error {
-	return &Error{Field: c.field, Offset: c.pos, Why: fmt.Sprintf(format, args...)}
+	return &Error{Field: c.what.String(), Offset: c.pos, Why: fmt.Sprintf(format, args...)}
 }
 
 func (c *cursor) cut() error {
@@ -106,7 +130,7 @@ func (c *cursor) fill(need int) error {
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return c.cut()
 	}
-	return fmt.Errorf("%s (at byte %d) cannot be read: %w", c.field, c.pos, err)
+	return fmt.Errorf("%s (at byte %d) cannot be read: %w", c.what, c.pos, err)
 }
 
 // skip passes over n bytes without reading them.
@@ -160,25 +184,25 @@ func (c *cursor) count(what string, most uint64, each int64) (int64, error) {
 	return int64(n), nil
 }
 
-// bytes reads n bytes; what is allocated grows as they come.
-func (c *cursor) bytes(n int64) ([]byte, error) {
+// bytes appends n bytes to out; what is allocated grows as they come.
+func (c *cursor) bytes(out *strings.Builder, n int64) error {
 	if err := c.room(n); err != nil {
-		return nil, err
+		return err
 	}
-	out := make([]byte, 0, min(n, windowBytes))
-	for int64(len(out)) < n {
+	for n > 0 {
 		at := c.pos - c.start
 		if at < 0 || at >= int64(len(c.buf)) {
 			if err := c.fill(1); err != nil {
-				return nil, err
+				return err
 			}
 			at = 0
 		}
-		have := c.buf[at:min(int64(len(c.buf)), at+n-int64(len(out)))]
-		out = append(out, have...)
+		have := c.buf[at:min(int64(len(c.buf)), at+n)]
+		out.Write(have)
 		c.pos += int64(len(have))
+		n -= int64(len(have))
 	}
-	return out, nil
+	return nil
 }
 
 // length reads the length of a text.
@@ -199,6 +223,7 @@ func (c *cursor) text(most uint64) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	b, err := c.bytes(n)
-	return string(b), err
+	var b strings.Builder
+	err = c.bytes(&b, n)
+	return b.String(), err
 }

@@ -19,11 +19,14 @@
 package gguf
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
+	"slices"
 	"strconv"
-	"unicode/utf8"
+	"strings"
 )
 
 // File is the header of a model: of all its parts, or of one.
@@ -85,7 +88,9 @@ func (t Tensor) Bytes() int64 {
 }
 
 const (
-	maxTensors = 1 << 20
+	// maxTensors: the largest mixtures of experts have some 2,000, 60,000 were
+	// their experts apart.
+	maxTensors = 1 << 16
 	// maxName is ggml's limit (GGML_MAX_NAME) with the zero at the end.
 	maxName = 63
 	// minTensor is the shortest row of the table: a name's length, no dimension, a
@@ -99,8 +104,10 @@ const (
 // size is that of the file in bytes, -1 where it is not known. That the tensor
 // data is cut short or missing is no error; Complete tells. The error is an
 // *Error, or what the reader reported.
-func Read(r io.ReaderAt, size int64) (*File, error) {
-	c := newCursor(r, size)
+func Read(r io.ReaderAt, size int64) (*File, error) { return read(r, size, windowBytes) }
+
+func read(r io.ReaderAt, size, window int64) (*File, error) {
+	c := newCursor(r, size, window)
 	f := &File{Parts: 1, parts: []part{{size: size}}}
 	tensors, fields, err := c.preamble(f)
 	if err != nil {
@@ -118,7 +125,7 @@ func Read(r io.ReaderAt, size int64) (*File, error) {
 	if f.Tensors, err = c.tensors(tensors, f.Part); err != nil {
 		return nil, err
 	}
-	c.field = "the end of the header"
+	c.what = field{what: "the end of the header"}
 	if err := c.reached(); err != nil {
 		return nil, err
 	}
@@ -144,9 +151,9 @@ func (c *cursor) preamble(f *File) (tensors, fields int64, err error) {
 		return 0, 0, err
 	}
 	if string(magic) != "GGUF" {
-		return 0, 0, &Error{Field: c.field, Why: "the file does not begin with GGUF; it is something else (an error page, a pointer of git LFS, another format)"}
+		return 0, 0, &Error{Field: c.what.String(), Why: "the file does not begin with GGUF; it is something else (an error page, a pointer of git LFS, another format)"}
 	}
-	c.field = "the version"
+	c.what = field{what: "the version"}
 	if f.Version, err = c.u32(); err != nil {
 		return 0, 0, err
 	}
@@ -164,11 +171,11 @@ func (c *cursor) preamble(f *File) (tensors, fields int64, err error) {
 	case f.Version != 2 && f.Version != 3:
 		return 0, 0, c.fail("it is %d; 2 and 3 can be read", f.Version)
 	}
-	c.field = "the number of tensors"
+	c.what = field{what: "the number of tensors"}
 	if tensors, err = c.count("tensors", maxTensors, minTensor); err != nil {
 		return 0, 0, err
 	}
-	c.field = "the number of metadata fields"
+	c.what = field{what: "the number of metadata fields"}
 	fields, err = c.count("fields", maxKeys, minField)
 	return tensors, fields, err
 }
@@ -180,7 +187,7 @@ func (c *cursor) alignment(m Metadata) (int64, error) {
 	if kind == "" {
 		return 32, nil
 	}
-	c.field = "field " + quote(key)
+	c.what = field{what: "field", name: key}
 	n, _ := m.Uint(key)
 	if kind != "u32" {
 		return 0, c.fail("it is of the kind %s where u32 belongs; convert the model anew", kind)
@@ -193,25 +200,32 @@ func (c *cursor) alignment(m Metadata) (int64, error) {
 
 // tensors reads the tensor table.
 func (c *cursor) tensors(n int64, part int) ([]Tensor, error) {
-	var out []Tensor
-	seen := map[string]struct{}{}
+	var rows heap[Tensor]
 	for i := range n {
-		c.field = "the name of tensor " + ordinal(i, n)
+		c.what = field{what: "the name of tensor", i: i, n: n}
 		name, err := c.text(maxName)
 		if err != nil {
 			return nil, err
 		}
-		c.field = "tensor " + quote(name)
-		if _, twice := seen[name]; twice {
-			return nil, c.fail("it is there twice; the file is damaged or made to mislead")
-		}
-		seen[name] = struct{}{}
+		c.what = field{what: "tensor", name: name}
 		t, err := c.tensor(name)
 		if err != nil {
 			return nil, err
 		}
 		t.Part = part
-		out = append(out, t)
+		rows.add(t)
+	}
+	out := rows.all()
+	byName := make([]int32, len(out))
+	for i := range byName {
+		byName[i] = int32(i)
+	}
+	slices.SortFunc(byName, func(a, b int32) int { return strings.Compare(out[a].Name, out[b].Name) })
+	for i := 1; i < len(byName); i++ {
+		if name := out[byName[i]].Name; name == out[byName[i-1]].Name {
+			c.what = field{what: "tensor", name: name}
+			return nil, c.fail("it is there twice; the file is damaged or made to mislead")
+		}
 	}
 	return out, nil
 }
@@ -273,7 +287,7 @@ func (c *cursor) tensor(name string) (Tensor, error) {
 func (c *cursor) place(f *File) error {
 	var end, padded int64
 	for _, t := range f.Tensors {
-		c.field = "tensor " + quote(t.Name)
+		c.what = field{what: "tensor", name: t.Name}
 		if t.Offset != padded {
 			return c.fail("its data begins at byte %d where the tensor before it ends at %d (padded to %d); they would overlap or leave a gap, and no engine loads that: convert the model anew", t.Offset, padded, f.Alignment)
 		}
@@ -318,20 +332,85 @@ func (f *File) Complete() error {
 	return nil
 }
 
+// Architecture is what llama.cpp is told to build ("llama", "qwen2"), "" where
+// the file does not say.
+func (f *File) Architecture() string {
+	s, _ := f.Meta.String("general.architecture")
+	return s
+}
+
+// Parameters is the number of elements in all tensors that were read: the
+// weights counted, not what the file says of itself. It stays at 2^63-1 where it
+// would be more.
+func (f *File) Parameters() int64 {
+	var n int64
+	for _, t := range f.Tensors {
+		n = atMost(n, t.Elements())
+	}
+	return n
+}
+
+// Share is how much of a model is stored in one type.
+type Share struct {
+	Type     Type
+	Tensors  int
+	Elements int64
+	Bytes    int64 // without padding
+}
+
+// Shares are the types of a model, the one with the most bytes first: what its
+// name (Quant) sums up.
+func (f *File) Shares() []Share {
+	by := map[Type]*Share{}
+	var out []Share
+	for _, t := range f.Tensors {
+		s := by[t.Type]
+		if s == nil {
+			s = &Share{Type: t.Type}
+			by[t.Type] = s
+		}
+		s.Tensors++
+		s.Elements, s.Bytes = atMost(s.Elements, t.Elements()), atMost(s.Bytes, t.Bytes())
+	}
+	for _, s := range by {
+		out = append(out, *s)
+	}
+	slices.SortFunc(out, func(a, b Share) int {
+		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Type, b.Type))
+	})
+	return out
+}
+
+// atMost adds what is not negative and stays at 2^63-1.
+func atMost(a, b int64) int64 {
+	if n, ok := add(a, b); ok {
+		return n
+	}
+	return math.MaxInt64
+}
+
+// quantNames are the mixes in the order of llama.cpp's numbers (enum llama_ftype
+// of llama.h); a dash stands for numbers that are no longer in use.
+const quantNames = "F32 F16 Q4_0 Q4_1 - - - Q8_0 Q5_0 Q5_1 Q2_K Q3_K_S Q3_K_M Q3_K_L Q4_K_S Q4_K_M Q5_K_S Q5_K_M Q6_K " +
+	"IQ2_XXS IQ2_XS Q2_K_S IQ3_XS IQ3_XXS IQ1_S IQ4_NL IQ3_S IQ3_M IQ2_S IQ2_M IQ4_XS IQ1_M BF16 - - - TQ1_0 TQ2_0 MXFP4 NVFP4 Q1_0 Q2_0"
+
+// Quant is the name of the quantisation mix (general.file_type), "" where the
+// file does not tell or the number is not known.
+func (f *File) Quant() string {
+	n, ok := f.Meta.Uint("general.file_type")
+	names := strings.Fields(quantNames)
+	if !ok || n >= uint64(len(names)) || names[n] == "-" {
+		return ""
+	}
+	return names[n]
+}
+
 // quote makes a name from the file fit for a message: short, in quotes, nothing
 // raw.
 func quote(s string) string {
 	const most = 80
 	if len(s) > most {
-		s = s[:most]
-		for len(s) > 0 && !utf8.ValidString(s[max(0, len(s)-utf8.UTFMax):]) && len(s) > most-utf8.UTFMax {
-			s = s[:len(s)-1]
-		}
-		s += "…"
+		s = strings.ToValidUTF8(s[:most], "") + "…"
 	}
-	return strconv.Quote(s)
-}
-
-func ordinal(i, n int64) string {
-	return strconv.FormatInt(i+1, 10) + " of " + strconv.FormatInt(n, 10)
+	return strconv.QuoteToGraphic(s)
 }

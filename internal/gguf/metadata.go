@@ -1,10 +1,9 @@
 package gguf
 
 import (
-	"encoding/binary"
-	"maps"
 	"math"
 	"slices"
+	"strings"
 )
 
 // kind is the type of a value of the metadata, by its number in the file (enum
@@ -62,30 +61,45 @@ const (
 	keptText = 1 << 20
 )
 
-// value is one entry: the bytes as the file has them, decoded when asked for.
+// value is one entry: the bytes as the file has them, decoded when asked for. It
+// is small, because a file of many short fields must not become much larger here.
 type value struct {
+	key   string
+	raw   string // n values; of texts in an array each after its length
+	n     int64
 	kind  kind // of the element, where it is an array
 	array bool
 	kept  bool
-	n     int64
-	raw   []byte   // n values of a fixed size
-	texts []string // n strings
 }
 
 // Metadata is the key-value part of a header. Questions about a key that is
 // missing, or holds another kind of value, are answered with false.
 type Metadata struct {
-	order  binary.ByteOrder
-	values map[string]value
+	order  byteOrder
+	values []value // by key
+}
+
+func (m Metadata) find(key string) (value, bool) {
+	i, ok := slices.BinarySearchFunc(m.values, key, func(v value, key string) int { return strings.Compare(v.key, key) })
+	if !ok {
+		return value{}, false
+	}
+	return m.values[i], true
 }
 
 // Keys are all keys, sorted.
-func (m Metadata) Keys() []string { return slices.Sorted(maps.Keys(m.values)) }
+func (m Metadata) Keys() []string {
+	out := make([]string, len(m.values))
+	for i, v := range m.values {
+		out[i] = v.key
+	}
+	return out
+}
 
 // Kind is the kind of a value as llama.cpp names it ("u32", "str", for an array
 // "[]f32"), "" where the key is missing.
 func (m Metadata) Kind(key string) string {
-	v, ok := m.values[key]
+	v, ok := m.find(key)
 	if !ok {
 		return ""
 	}
@@ -98,12 +112,12 @@ func (m Metadata) Kind(key string) string {
 // Len is the number of elements of an array, also of one whose values are not
 // kept: that of tokenizer.ggml.tokens is the size of the vocabulary.
 func (m Metadata) Len(key string) (int64, bool) {
-	v, ok := m.values[key]
+	v, ok := m.find(key)
 	return v.n, ok && v.array
 }
 
 func (m Metadata) scalar(key string) (value, bool) {
-	v, ok := m.values[key]
+	v, ok := m.find(key)
 	return v, ok && !v.array
 }
 
@@ -141,13 +155,13 @@ func (m Metadata) String(key string) (string, bool) {
 	if !ok || v.kind != kindString {
 		return "", false
 	}
-	return v.texts[0], true
+	return v.raw, true
 }
 
 // all decodes an array that is kept, or the one element of a scalar.
 func all[T any](m Metadata, key string, one func(value, int64) (T, bool)) ([]T, bool) {
-	v, ok := m.values[key]
-	if !ok || !v.kept {
+	v, ok := m.find(key)
+	if !ok || !v.kept || v.kind == kindString {
 		return nil, false
 	}
 	out := make([]T, 0, v.n)
@@ -172,44 +186,67 @@ func (m Metadata) Floats(key string) ([]float64, bool) { return all(m, key, m.fl
 // Bools are the elements of an array of truth values, of at most KeptElements;
 // of a single one, that one.
 func (m Metadata) Bools(key string) ([]bool, bool) {
-	return all(m, key, func(v value, i int64) (bool, bool) {
-		if v.kind != kindBool {
-			return false, false
-		}
-		return v.raw[i] != 0, true
-	})
+	return all(m, key, func(v value, i int64) (bool, bool) { return v.raw[i] != 0, v.kind == kindBool })
 }
 
 // Strings are the elements of an array of texts, of at most KeptElements and
 // 1 MiB in all; of a single text, that one.
 func (m Metadata) Strings(key string) ([]string, bool) {
-	return all(m, key, func(v value, i int64) (string, bool) {
-		if v.kind != kindString {
-			return "", false
-		}
-		return v.texts[i], true
-	})
+	v, ok := m.find(key)
+	switch {
+	case !ok || !v.kept || v.kind != kindString:
+		return nil, false
+	case !v.array:
+		return []string{v.raw}, true
+	}
+	out := make([]string, 0, v.n)
+	for rest := v.raw; rest != ""; {
+		n := 8 + m.order.Uint64([]byte(rest[:8]))
+		out = append(out, rest[8:n])
+		rest = rest[n:]
+	}
+	return out, true
+}
+
+// bits are those of element i of a fixed size, as an unsigned number.
+func (m Metadata) bits(v value, i int64) uint64 {
+	var b [8]byte
+	n := v.kind.size()
+	copy(b[:], v.raw[i*n:(i+1)*n])
+	switch n {
+	case 1:
+		return uint64(b[0])
+	case 2:
+		return uint64(m.order.Uint16(b[:]))
+	case 4:
+		return uint64(m.order.Uint32(b[:]))
+	}
+	return m.order.Uint64(b[:])
+}
+
+// int is an integer of a signed kind.
+func (m Metadata) int(v value, i int64) (int64, bool) {
+	x := m.bits(v, i)
+	switch v.kind {
+	case kindI8:
+		return int64(int8(x)), true
+	case kindI16:
+		return int64(int16(x)), true
+	case kindI32:
+		return int64(int32(x)), true
+	case kindI64:
+		return int64(x), true
+	}
+	return 0, false
 }
 
 func (m Metadata) uint(v value, i int64) (uint64, bool) {
-	signed := func(x int64) (uint64, bool) { return uint64(x), x >= 0 }
 	switch v.kind {
-	case kindU8:
-		return uint64(v.raw[i]), true
-	case kindI8:
-		return signed(int64(int8(v.raw[i])))
-	case kindU16:
-		return uint64(m.order.Uint16(v.raw[2*i:])), true
-	case kindI16:
-		return signed(int64(int16(m.order.Uint16(v.raw[2*i:]))))
-	case kindU32:
-		return uint64(m.order.Uint32(v.raw[4*i:])), true
-	case kindI32:
-		return signed(int64(int32(m.order.Uint32(v.raw[4*i:]))))
-	case kindU64:
-		return m.order.Uint64(v.raw[8*i:]), true
-	case kindI64:
-		return signed(int64(m.order.Uint64(v.raw[8*i:])))
+	case kindU8, kindU16, kindU32, kindU64:
+		return m.bits(v, i), true
+	case kindI8, kindI16, kindI32, kindI64:
+		x, _ := m.int(v, i)
+		return uint64(x), x >= 0
 	}
 	return 0, false
 }
@@ -217,17 +254,12 @@ func (m Metadata) uint(v value, i int64) (uint64, bool) {
 func (m Metadata) float(v value, i int64) (float64, bool) {
 	switch v.kind {
 	case kindF32:
-		return float64(math.Float32frombits(m.order.Uint32(v.raw[4*i:]))), true
+		return float64(math.Float32frombits(uint32(m.bits(v, i)))), true
 	case kindF64:
-		return math.Float64frombits(m.order.Uint64(v.raw[8*i:])), true
-	case kindI8:
-		return float64(int8(v.raw[i])), true
-	case kindI16:
-		return float64(int16(m.order.Uint16(v.raw[2*i:]))), true
-	case kindI32:
-		return float64(int32(m.order.Uint32(v.raw[4*i:]))), true
-	case kindI64:
-		return float64(int64(m.order.Uint64(v.raw[8*i:]))), true
+		return math.Float64frombits(m.bits(v, i)), true
+	case kindI8, kindI16, kindI32, kindI64:
+		x, _ := m.int(v, i)
+		return float64(x), true
 	}
 	x, ok := m.uint(v, i)
 	return float64(x), ok
@@ -235,9 +267,10 @@ func (m Metadata) float(v value, i int64) (float64, bool) {
 
 // metadata reads n keys with their values.
 func (c *cursor) metadata(n int64) (Metadata, error) {
-	m := Metadata{order: c.order, values: map[string]value{}}
+	m := Metadata{order: c.order}
+	var values heap[value]
 	for i := range n {
-		c.field = "the key of field " + ordinal(i, n)
+		c.what = field{what: "the key of field", i: i, n: n}
 		key, err := c.text(maxKey)
 		if err != nil {
 			return m, err
@@ -245,15 +278,21 @@ func (c *cursor) metadata(n int64) (Metadata, error) {
 		if key == "" {
 			return m, c.fail("it is empty; the file is damaged")
 		}
-		c.field = "field " + quote(key)
-		if _, twice := m.values[key]; twice {
-			return m, c.fail("it is there twice; the file is damaged or made to mislead")
-		}
+		c.what = field{what: "field", name: key}
 		v, err := c.value()
 		if err != nil {
 			return m, err
 		}
-		m.values[key] = v
+		v.key = key
+		values.add(v)
+	}
+	m.values = values.all()
+	slices.SortFunc(m.values, func(a, b value) int { return strings.Compare(a.key, b.key) })
+	for i := 1; i < len(m.values); i++ {
+		if key := m.values[i].key; key == m.values[i-1].key {
+			c.what = field{what: "field", name: key}
+			return m, c.fail("it is there twice; the file is damaged or made to mislead")
+		}
 	}
 	return m, nil
 }
@@ -263,15 +302,17 @@ func (c *cursor) value() (value, error) {
 	if err != nil {
 		return value{}, err
 	}
+	v := value{kind: k, kept: true, n: 1}
 	switch k {
 	case kindArray:
 		return c.array(1)
 	case kindString:
-		s, err := c.text(maxText)
-		return value{kind: k, kept: true, n: 1, texts: []string{s}}, err
+		v.raw, err = c.text(maxText)
+		return v, err
 	}
-	raw, err := c.bytes(k.size())
-	return value{kind: k, kept: true, n: 1, raw: raw}, err
+	b, err := c.next(int(k.size()))
+	v.raw = string(b)
+	return v, err
 }
 
 func (c *cursor) kind() (kind, error) {
@@ -320,34 +361,57 @@ func (c *cursor) array(depth int) (value, error) {
 	if n > KeptElements {
 		return v, c.skip(n * each)
 	}
-	v.kept = true
-	v.raw, err = c.bytes(n * each)
+	var b strings.Builder
+	err = c.bytes(&b, n*each)
+	v.raw, v.kept = b.String(), true
 	return v, err
 }
 
 // strings reads or passes over the strings of an array.
 func (c *cursor) strings(v value) (value, error) {
-	var texts []string
-	left := int64(keptText)
+	var b strings.Builder
 	v.kept = v.n <= KeptElements
 	for range v.n {
 		n, err := c.length(maxText)
 		if err != nil {
 			return v, err
 		}
-		if left -= n; left < 0 && v.kept {
-			v.kept, texts = false, nil
+		if int64(b.Len())+8+n > keptText && v.kept {
+			v.kept, b = false, strings.Builder{}
 		}
 		if !v.kept {
-			c.pos += n // length has checked that there is room
+			c.pos += n // length has seen that there is room
 			continue
 		}
-		b, err := c.bytes(n)
-		if err != nil {
+		b.Write(c.order.AppendUint64(nil, uint64(n)))
+		if err := c.bytes(&b, n); err != nil {
 			return v, err
 		}
-		texts = append(texts, string(b))
 	}
-	v.texts = texts
+	v.raw = b.String()
 	return v, nil
+}
+
+// heap gathers values of which only the file knows how many there are. A slice
+// that grew with append would have cost five times its size.
+type heap[T any] struct {
+	full [][]T
+	last []T
+}
+
+func (h *heap[T]) add(v T) {
+	if len(h.last) == cap(h.last) {
+		if h.last != nil {
+			h.full = append(h.full, h.last)
+		}
+		h.last = make([]T, 0, min(max(4, 2*cap(h.last)), 512))
+	}
+	h.last = append(h.last, v)
+}
+
+func (h *heap[T]) all() []T {
+	if h.full == nil {
+		return h.last
+	}
+	return slices.Concat(append(h.full, h.last)...)
 }

@@ -52,7 +52,7 @@ func (c *cursor) split(f *File) error {
 	if f.Meta.Kind(count) == "" {
 		return nil
 	}
-	c.field = "field " + quote(count)
+	c.what = field{what: "field", name: count}
 	n, ok := f.Meta.Uint(count)
 	if !ok || n > maxParts {
 		return c.fail("it is no number of parts from 1 to %d; the file is damaged", maxParts)
@@ -60,7 +60,7 @@ func (c *cursor) split(f *File) error {
 	if n <= 1 {
 		return nil
 	}
-	c.field = "field " + quote(no)
+	c.what = field{what: "field", name: no}
 	i, ok := f.Meta.Uint(no)
 	if !ok || i >= n {
 		return c.fail("it does not say which of the %d parts this file is (0 to %d); the file is damaged", n, n-1)
@@ -73,21 +73,26 @@ func (c *cursor) split(f *File) error {
 // whichever of them path names. Its errors name the file and what is wrong with
 // it.
 func ReadFile(path string) (*File, error) {
-	return ReadParts(context.Background(), path, func(_ context.Context, name string) (Source, error) {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
+	return ReadParts(context.Background(), path, openFile)
+}
+
+func openFile(_ context.Context, name string) (Source, error) {
+	// Asked before it is opened: opening a pipe would wait for its other end.
+	st, err := os.Stat(name)
+	if err == nil && !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a file", name)
+	}
+	var f *os.File
+	if err == nil {
+		f, err = os.Open(name)
+	}
+	if err != nil {
+		if pe, ok := errors.AsType[*fs.PathError](err); ok {
+			err = pe.Err
 		}
-		st, err := f.Stat()
-		if err == nil && !st.Mode().IsRegular() {
-			err = errors.New("it is not a file")
-		}
-		if err != nil {
-			f.Close()
-			return nil, err
-		}
-		return onDisk{f, st.Size()}, nil
-	})
+		return nil, fmt.Errorf("cannot read %s: %w", name, err)
+	}
+	return onDisk{f, st.Size()}, nil
 }
 
 type onDisk struct {
@@ -118,9 +123,6 @@ func ReadParts(ctx context.Context, name string, open func(ctx context.Context, 
 		return f, nil
 	}
 	named, err := one(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no file %s: %w", name, err)
-	}
 	if err != nil || named.Parts == 1 {
 		return named, err
 	}
