@@ -16,7 +16,7 @@ import (
 func vocabulary(n int) *model {
 	tokens, merges := make([]string, n), make([]string, n)
 	for i := range tokens {
-		tokens[i] = fmt.Sprintf("tok%d", i)[:3+i%6]
+		tokens[i] = fmt.Sprintf("tok%06d", i)[:3+i%7]
 		merges[i] = fmt.Sprintf("Ġa%d bc%d", i%97, i)
 	}
 	m := small()
