@@ -17,6 +17,8 @@
 //   - What may pass (a cut line, 5xx, 429) is tried again with growing pauses;
 //     what will not (401, 403, 404, a wrong size) is an error at once that says
 //     what to do.
+//   - Of a file of which only parts are wanted (Ranges), little more than these is
+//     read; parts of two files are never mixed, a source that changes is said.
 //   - Headers of the caller, tokens among them, go to the host they were meant
 //     for and to no other; a redirect never leads from https to http, nor from
 //     the internet to an address of this machine or its private network.

@@ -385,29 +385,35 @@ func (t *transfer) place(resp *http.Response) (int64, error) {
 
 // contentRange reads "bytes 5-9/10" and "bytes */10"; total is -1 for "*".
 func contentRange(v string) (start, total int64, ok bool) {
+	start, _, total, ok = contentSpan(v)
+	return start, total, ok
+}
+
+// contentSpan is contentRange with the last byte of the range.
+func contentSpan(v string) (start, last, total int64, ok bool) {
 	v, found := strings.CutPrefix(v, "bytes ")
 	span, size, found2 := strings.Cut(v, "/")
 	if !found || !found2 {
-		return 0, -1, false
+		return 0, 0, -1, false
 	}
 	total = -1
 	if size != "*" {
 		n, err := strconv.ParseInt(size, 10, 64)
 		if err != nil || n < 0 {
-			return 0, -1, false
+			return 0, 0, -1, false
 		}
 		total = n
 	}
 	if span == "*" {
-		return 0, total, false
+		return 0, 0, total, false
 	}
-	first, last, found3 := strings.Cut(span, "-")
+	first, end, found3 := strings.Cut(span, "-")
 	a, err1 := strconv.ParseInt(first, 10, 64)
-	b, err2 := strconv.ParseInt(last, 10, 64)
+	b, err2 := strconv.ParseInt(end, 10, 64)
 	if !found3 || err1 != nil || err2 != nil || a < 0 || b < a || (total >= 0 && b >= total) {
-		return 0, -1, false
+		return 0, 0, -1, false
 	}
-	return a, total, true
+	return a, b, total, true
 }
 
 // copy moves the body into the part file until it holds total bytes (or the
