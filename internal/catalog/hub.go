@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"monitor/internal/fetch"
+	"monitor/internal/gguf"
 )
 
 // DefaultEndpoint is where models come from unless the user says otherwise
@@ -194,8 +195,6 @@ func (h Hub) find(ctx context.Context, c *fetch.Client, m Model, q Quant) ([]rem
 	return out, nil
 }
 
-var splitForm = regexp.MustCompile(`^(.*)-(\d{5})-of-(\d{5})\.gguf$`)
-
 // match finds a file by path, else by its name in any folder and case, else its
 // pieces, complete and in order.
 func match(all []remote, name string) []remote {
@@ -213,16 +212,13 @@ func match(all []remote, name string) []remote {
 	stem := strings.TrimSuffix(base, path.Ext(base))
 	var pieces []remote
 	for _, r := range all {
-		if f := splitForm.FindStringSubmatch(path.Base(r.path)); f != nil && strings.EqualFold(f[1], stem) {
+		if of, _, _, ok := gguf.SplitName(path.Base(r.path)); ok && strings.EqualFold(of, stem) {
 			pieces = append(pieces, r)
 		}
 	}
 	slices.SortFunc(pieces, func(a, b remote) int { return strings.Compare(a.path, b.path) })
 	for i, p := range pieces {
-		f := splitForm.FindStringSubmatch(path.Base(p.path))
-		n, _ := strconv.Atoi(f[2])
-		of, _ := strconv.Atoi(f[3])
-		if n != i+1 || of != len(pieces) {
+		if _, part, parts, _ := gguf.SplitName(path.Base(p.path)); part != i || parts != len(pieces) {
 			return nil
 		}
 	}

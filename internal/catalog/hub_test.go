@@ -158,18 +158,23 @@ func sum(b []byte) string {
 	return hex.EncodeToString(s[:])
 }
 
-// gguf is a real, if empty-headed, GGUF file: a header with what our reader
-// wants to know, and filling.
+// gguf is a real, if empty-headed, GGUF file: a header with what is read of it
+// here, and one tensor of filling bytes. Of several, it is the first.
 func gguf(name string, fileType uint32, splits uint16, filling int) []byte {
+	return ggufPart(name, fileType, 0, splits, filling)
+}
+
+// ggufPart is one file of splits.
+func ggufPart(name string, fileType uint32, no, splits uint16, filling int) []byte {
 	var b bytes.Buffer
 	w := func(v any) { binary.Write(&b, binary.LittleEndian, v) }
 	str := func(s string) { w(uint64(len(s))); b.WriteString(s) }
 	b.WriteString("GGUF")
 	w(uint32(3))
-	w(uint64(2))
+	w(uint64(1))
 	keys := uint64(6)
 	if splits > 0 {
-		keys++
+		keys += 2
 	}
 	w(keys)
 	str("general.architecture")
@@ -201,6 +206,17 @@ func gguf(name string, fileType uint32, splits uint16, filling int) []byte {
 		str("split.count")
 		w(uint32(2))
 		w(splits)
+		str("split.no")
+		w(uint32(2))
+		w(no)
+	}
+	str(fmt.Sprintf("blk.%d.weight", no))
+	w(uint32(1))
+	w(uint64(filling))
+	w(uint32(24)) // I8
+	w(uint64(0))
+	for b.Len()%32 != 0 {
+		b.WriteByte(0)
 	}
 	for i := range filling {
 		b.WriteByte(byte(i * 7 >> 2))

@@ -359,15 +359,15 @@ func (l *Library) settle(in Installed, sums []string) (Installed, error) {
 			in.Files[i].SHA256 = sums[i]
 		}
 	}
-	h, err := ReadHeader(paths[0])
+	h, err := readWhole(paths[0])
 	if err != nil {
 		return in, err
 	}
-	if want := max(1, h.Splits); want != int64(len(paths)) {
-		return in, fmt.Errorf("%s is one of %d files, %d were given", paths[0], want, len(paths))
+	if h.Parts != len(paths) {
+		return in, fmt.Errorf("%s is one of %d files, %d were given", paths[0], h.Parts, len(paths))
 	}
 	in.Version, in.When = manifestVersion, l.now().UTC().Truncate(time.Second)
-	in.Architecture, in.Context = h.Architecture, h.Context
+	in.Architecture, in.Context = text(h, "general.architecture"), contextOf(h)
 	if err := os.MkdirAll(in.dir, 0o755); err != nil {
 		return in, fmt.Errorf("cannot make the folder of %s: %w", in.Name, err)
 	}

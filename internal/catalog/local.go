@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"monitor/internal/gguf"
 )
 
 // Places are the folders in which other programs keep models. Empty ones are
@@ -109,7 +111,7 @@ func ggufFiles(dir, from string, title func(rel string) string) []Found {
 		if !strings.HasSuffix(lower, ".gguf") || strings.Contains(lower, "mmproj") {
 			return nil
 		}
-		if f := splitForm.FindStringSubmatch(d.Name()); f != nil && f[2] != "00001" {
+		if _, part, _, ok := gguf.SplitName(d.Name()); ok && part > 0 {
 			return nil
 		}
 		if found, ok := describe(path, from); ok {
@@ -126,11 +128,11 @@ func describe(path, from string) (Found, bool) {
 	if err != nil || !st.Mode().IsRegular() {
 		return Found{}, false
 	}
-	h, err := ReadHeader(path)
+	h, err := readWhole(path)
 	if err != nil {
 		return Found{}, false
 	}
-	return Found{Name: nameFrom(path, h), Title: h.Name, Path: path, Bytes: st.Size(), From: from, Quant: h.Quant()}, true
+	return Found{Name: nameFrom(path, h), Title: text(h, "general.name"), Path: path, Bytes: st.Size(), From: from, Quant: h.Quant()}, true
 }
 
 // ollamaModels reads manifests/HOST/NAMESPACE/MODEL/TAG and finds their blobs.

@@ -46,7 +46,7 @@ func home(t *testing.T) string {
 	write(t, filepath.Join(h, ".lmstudio", "models", "pub", "repo-GGUF", "mmproj-Some-Model.gguf"), gguf("Proj", 1, 0, 500))
 	write(t, filepath.Join(h, ".lmstudio", "models", "pub", "repo-GGUF", "half.gguf"), []byte("GGUF"))
 	write(t, filepath.Join(h, ".lmstudio", "models", "pub", "split", "Big-Q4_K_M-00001-of-00002.gguf"), gguf("Big", 15, 2, 500))
-	write(t, filepath.Join(h, ".lmstudio", "models", "pub", "split", "Big-Q4_K_M-00002-of-00002.gguf"), gguf("Big", 15, 2, 400))
+	write(t, filepath.Join(h, ".lmstudio", "models", "pub", "split", "Big-Q4_K_M-00002-of-00002.gguf"), ggufPart("Big", 15, 1, 2, 400))
 
 	repo := filepath.Join(h, ".cache", "huggingface", "hub", "models--Owner--Tiny-GGUF")
 	real := write(t, filepath.Join(repo, "blobs", "abc"), gguf("Tiny", 15, 0, 300))
@@ -146,12 +146,15 @@ func TestImportRefusals(t *testing.T) {
 		say string
 	}{
 		"text":               {[]byte("hello, this is no model"), "does not begin with GGUF"},
-		"empty":              {nil, "does not begin with GGUF"},
-		"newer format":       {future, "version 9"},
-		"cut in its header":  {good[:60], "ends within its header"},
+		"empty":              {nil, "is empty"},
+		"newer format":       {future, "it is 9"},
+		"cut in its header":  {good[:60], "get it again"},
 		"claims the world":   {huge, "tensors"},
-		"one of two":         {gguf("Split", 15, 2, 100), "one of 2 files"},
-		"cut after 12 bytes": {good[:12], "ends within its header"},
+		"one of two":         {gguf("Split", 15, 2, 100), "part 1 of 2"},
+		"cut in its tensor":  {good[:len(good)-1], "the download was cut"},
+		"no tensor":          {slices.Concat(good[:8], make([]byte, 16)), "without a tensor"},
+		"big-endian":         {slices.Concat([]byte("GGUF\x00\x00\x00\x03"), make([]byte, 16)), "big-endian"},
+		"cut after 12 bytes": {good[:12], "within its header"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := write(t, filepath.Join(dir, strings.ReplaceAll(name, " ", "-")+".gguf"), tc.b)

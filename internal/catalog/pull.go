@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"monitor/internal/fetch"
+	"monitor/internal/gguf"
 )
 
 // Plan is what a pull would do.
@@ -175,7 +176,7 @@ func (l *Library) Pull(ctx context.Context, p Plan, progress func(fetch.Progress
 		sums = append(sums, f.SHA256)
 		before += f.Bytes
 	}
-	if _, err := ReadHeader(in.Path()); err != nil {
+	if _, err := readWhole(in.Path()); err != nil {
 		// What has the right checksum and is no model was never one; what had no
 		// checksum may be an error page. Either way it must not stay under the name.
 		for _, path := range in.paths() {
@@ -233,8 +234,8 @@ func overall(report func(fetch.Progress), before, total int64) func(fetch.Progre
 }
 
 // Import takes in a GGUF file where it lies: a record of it is made, the file
-// is neither copied nor changed. Of a split model the first file is given, the
-// others must lie beside it. name "" makes one from the file's name; quant ""
+// is neither copied nor changed. Of a split model any file is given, the others
+// must lie beside it. name "" makes one from the file's name; quant ""
 // is what the file says. A record of the same name and quantisation is
 // replaced, a pulled model is not.
 func (l *Library) Import(ctx context.Context, file, name, quant string) (Installed, error) {
@@ -242,7 +243,7 @@ func (l *Library) Import(ctx context.Context, file, name, quant string) (Install
 	if err != nil {
 		return Installed{}, fmt.Errorf("cannot find %s: %w", file, err)
 	}
-	h, err := ReadHeader(file)
+	h, err := readWhole(file)
 	if err != nil {
 		return Installed{}, err
 	}
@@ -259,10 +260,7 @@ func (l *Library) Import(ctx context.Context, file, name, quant string) (Install
 	if err != nil {
 		return Installed{}, fmt.Errorf("%w; give it a name with --name (lower case, digits, . _ -)", err)
 	}
-	files, err := siblings(file, h)
-	if err != nil {
-		return Installed{}, err
-	}
+	files := siblings(file, h)
 	if err := os.MkdirAll(l.Dir, 0o755); err != nil {
 		return Installed{}, fmt.Errorf("cannot make the models' folder: %w", err)
 	}
@@ -283,35 +281,28 @@ func (l *Library) Import(ctx context.Context, file, name, quant string) (Install
 	return l.settle(in, sums)
 }
 
-// siblings are all files of the model that file begins.
-func siblings(file string, h Header) ([]string, error) {
-	if h.Splits <= 1 {
-		return []string{file}, nil
-	}
-	f := splitForm.FindStringSubmatch(filepath.Base(file))
-	if f == nil || h.Splits > 99_999 || f[3] != fmt.Sprintf("%05d", h.Splits) {
-		return nil, fmt.Errorf("%s says that it is one of %d files, but its name does not end in -00001-of-%05d.gguf", file, h.Splits, h.Splits)
+// siblings are all files of the model that file is one of.
+func siblings(file string, h *gguf.File) []string {
+	stem, _, _, ok := gguf.SplitName(file)
+	if h.Parts == 1 || !ok {
+		return []string{file}
 	}
 	var out []string
-	for i := range h.Splits {
-		p := filepath.Join(filepath.Dir(file), fmt.Sprintf("%s-%05d-of-%05d.gguf", f[1], i+1, h.Splits))
-		if _, err := os.Stat(p); err != nil {
-			return nil, fmt.Errorf("%s is one of %d files, and %s is missing", file, h.Splits, filepath.Base(p))
-		}
-		out = append(out, p)
+	for i := range h.Parts {
+		out = append(out, gguf.PartName(stem, i, h.Parts))
 	}
-	return out, nil
+	return out
 }
 
 // nameFrom makes a model's name from what the file is called, or, where that
 // says nothing (a digest), from what it says of itself.
-func nameFrom(file string, h Header) string {
+func nameFrom(file string, h *gguf.File) string {
 	base := strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
-	if f := splitForm.FindStringSubmatch(filepath.Base(file)); f != nil {
-		base = f[1]
+	if stem, _, _, ok := gguf.SplitName(filepath.Base(file)); ok {
+		base = stem
 	}
 	if strings.HasPrefix(base, "sha256-") || len(base) == 64 {
-		base = h.Name
+		base = text(h, "general.name")
 	}
 	for _, q := range []string{h.Quant(), strings.ToLower(h.Quant())} {
 		if q != "" {

@@ -191,7 +191,7 @@ func TestPullWithToken(t *testing.T) {
 
 func TestPullOfDividedModel(t *testing.T) {
 	h := newHub(t)
-	one, two := gguf("Test", 7, 2, 50_000), gguf("Test", 7, 2, 40_000)
+	one, two := gguf("Test", 7, 2, 50_000), ggufPart("Test", 7, 1, 2, 40_000)
 	h.put("Q4/model-q4_k_m-00001-of-00002.gguf", one)
 	h.put("Q4/model-q4_k_m-00002-of-00002.gguf", two)
 	l := library(t, h)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -204,24 +205,22 @@ func kinds(body []byte) map[string]func(int, http.ResponseWriter, *http.Request)
 	}
 }
 
-// TestRangesFaults: what goes wrong and passes is tried again, what does not is
-// said.
-func TestRangesFaults(t *testing.T) {
-	body := content(3, 400_000)
-	part := func(w http.ResponseWriter, a, b, total int, bytes []byte) bool {
-		w.Header().Set("ETag", `"one"`)
-		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", a, b, total))
-		w.WriteHeader(http.StatusPartialContent)
-		w.Write(bytes)
-		return true
-	}
-	status := func(code int) func(int, http.ResponseWriter, *http.Request) bool {
-		return func(_ int, w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(code); return true }
-	}
-	for name, tc := range map[string]struct {
-		say    string // "" : all is well in the end
-		answer func(n int, w http.ResponseWriter, r *http.Request) bool
-	}{
+type rangeFault struct {
+	say    string // "": all is well in the end
+	answer func(n int, w http.ResponseWriter, r *http.Request) bool
+}
+
+func partOf(w http.ResponseWriter, a, b, total int, bytes []byte) bool {
+	w.Header().Set("ETag", `"one"`)
+	w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", a, b, total))
+	w.WriteHeader(http.StatusPartialContent)
+	w.Write(bytes)
+	return true
+}
+
+// passingFaults are over when they are tried again.
+func passingFaults(body []byte) map[string]rangeFault {
+	return map[string]rangeFault{
 		"nothing wrong": {"", nil},
 		"busy at first": {"", func(n int, w http.ResponseWriter, _ *http.Request) bool {
 			if n > 2 {
@@ -235,7 +234,7 @@ func TestRangesFaults(t *testing.T) {
 				return false
 			}
 			w.Header().Set("Content-Length", "131072")
-			part(w, 65536, 196607, len(body), body[65536:80000])
+			partOf(w, 65536, 196607, len(body), body[65536:80000])
 			panic(http.ErrAbortHandler)
 		}},
 		"whole and cut once": {"", func(n int, w http.ResponseWriter, _ *http.Request) bool {
@@ -255,9 +254,18 @@ func TestRangesFaults(t *testing.T) {
 			w.Write(body)
 			return true
 		}},
+	}
+}
+
+// lastingFaults are for the user.
+func lastingFaults(body []byte) map[string]rangeFault {
+	status := func(code int) func(int, http.ResponseWriter, *http.Request) bool {
+		return func(_ int, w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(code); return true }
+	}
+	return map[string]rangeFault{
 		"always cut": {"attempts in a row failed", func(_ int, w http.ResponseWriter, _ *http.Request) bool {
 			w.Header().Set("Content-Length", "65536")
-			part(w, 0, 65535, len(body), body[:1000])
+			partOf(w, 0, 65535, len(body), body[:1000])
 			panic(http.ErrAbortHandler)
 		}},
 		"whole and always cut": {"ended at", func(_ int, w http.ResponseWriter, _ *http.Request) bool {
@@ -266,13 +274,13 @@ func TestRangesFaults(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}},
 		"another part": {"another part", func(_ int, w http.ResponseWriter, _ *http.Request) bool {
-			return part(w, 5, 65540, len(body), body[5:65541])
+			return partOf(w, 5, 65540, len(body), body[5:65541])
 		}},
 		"more than asked": {"another part", func(_ int, w http.ResponseWriter, _ *http.Request) bool {
-			return part(w, 0, len(body)-1, len(body), body)
+			return partOf(w, 0, len(body)-1, len(body), body)
 		}},
 		"longer than it says": {"more than the 10 bytes", func(_ int, w http.ResponseWriter, _ *http.Request) bool {
-			return part(w, 0, 9, len(body), body[:65536])
+			return partOf(w, 0, 9, len(body), body[:65536])
 		}},
 		"no range in a partial answer": {"another part", func(_ int, w http.ResponseWriter, _ *http.Request) bool {
 			w.WriteHeader(http.StatusPartialContent)
@@ -293,7 +301,7 @@ func TestRangesFaults(t *testing.T) {
 			return true
 		}},
 		"another size later": {"was changed", func(n int, w http.ResponseWriter, r *http.Request) bool {
-			return n > 1 && part(w, 65536, 65545, len(body)+1, body[:10])
+			return n > 1 && partOf(w, 65536, 65545, len(body)+1, body[:10])
 		}},
 		"another date later": {"was changed", func(n int, w http.ResponseWriter, r *http.Request) bool {
 			http.ServeContent(w, r, "", time.Unix(1_700_000_000+int64(n/2)*100, 0), bytes.NewReader(body))
@@ -317,14 +325,23 @@ func TestRangesFaults(t *testing.T) {
 		"a byte at a time": {"so little", func(_ int, w http.ResponseWriter, r *http.Request) bool {
 			var a int
 			fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &a)
-			return part(w, a, a, len(body), body[a:a+1])
+			return partOf(w, a, a, len(body), body[a:a+1])
 		}},
 		"gone":         {"404", status(404)},
 		"gated":        {"HF_TOKEN", status(401)},
 		"not accepted": {"licence", status(403)},
 		"not ready":    {"416", status(416)},
 		"always busy":  {"attempts in a row", status(503)},
-	} {
+	}
+}
+
+// TestRangesFaults: what goes wrong and passes is tried again, what does not is
+// said.
+func TestRangesFaults(t *testing.T) {
+	body := content(3, 400_000)
+	all := passingFaults(body)
+	maps.Copy(all, lastingFaults(body))
+	for name, tc := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := newRangy(t, body)

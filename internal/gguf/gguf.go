@@ -143,8 +143,8 @@ func read(r io.ReaderAt, size, window int64) (*File, error) {
 
 // preamble reads what precedes the metadata.
 func (c *cursor) preamble(f *File) (tensors, fields int64, err error) {
-	if c.size >= 0 && c.size < 4 {
-		return 0, 0, c.fail("the file has only %d bytes; get it again", c.size)
+	if c.size == 0 {
+		return 0, 0, c.fail("the file is empty; get it again")
 	}
 	magic, err := c.next(4)
 	if err != nil {

@@ -257,7 +257,7 @@ func TestRefusals(t *testing.T) {
 		field string
 		why   string
 	}{
-		"empty":               {nil, "the beginning", "0 bytes"},
+		"empty":               {nil, "the beginning", "is empty"},
 		"text":                {[]byte("<!DOCTYPE html>"), "the beginning", "does not begin with GGUF"},
 		"version 1":           {patch(good, "GGUF", 0, 1, 4), "the version", "is 1, of 2023"},
 		"version 4":           {patch(good, "GGUF", 0, 4, 4), "the version", "is 4"},
