@@ -103,3 +103,20 @@ func FuzzPointer(f *testing.F) {
 		}
 	})
 }
+
+// Whatever is typed, a reference names a repository, a revision and a file that
+// are safe in an address.
+func FuzzReference(f *testing.F) {
+	for _, s := range []string{"a/b", "hf:a/b@rev:Q4_K_M", "a/b/c/d.gguf", "a/b@r/c.gguf", "a/../b.gguf", "a/b@../x.gguf", "a/b:", "/", "a/b@r@s:q:r"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		r, ok := parseReference(s)
+		if !ok {
+			return
+		}
+		if !repoName.MatchString(r.repo) || strings.Contains(r.repo+r.revision, "..") && !strings.Contains(r.repo, "..") || r.revision == "" || r.file != "" && !filepath.IsLocal(filepath.FromSlash(r.file)) || strings.ContainsAny(r.quant, "/.\n") {
+			t.Errorf("%q gives %+v", s, r)
+		}
+	})
+}

@@ -33,6 +33,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -125,6 +126,12 @@ func (e *StatusError) Error() string {
 		s += ": there is no such file (any more); check repository, revision and file name"
 	}
 	return s
+}
+
+// Is makes errors.Is(err, fs.ErrNotExist) true where the server says that there
+// is no such file.
+func (e *StatusError) Is(target error) bool {
+	return target == fs.ErrNotExist && (e.Code == http.StatusNotFound || e.Code == http.StatusGone)
 }
 
 // ChecksumError says that the bytes that came are not the bytes that were
