@@ -83,7 +83,7 @@ func (p *Program) installedModel(cat *catalog.Catalog, name string, m catalog.Ma
 func (p modelCommands) command() *cobra.Command {
 	var asJSON bool
 	list := func(c *cobra.Command, _ []string) error { return p.modelsList(c.Context(), asJSON) }
-	c := &cobra.Command{Use: "models", Short: "List, show, pull, import and remove models", Args: cobra.NoArgs, RunE: list}
+	c := &cobra.Command{Use: "models", Short: "List, show, inspect, pull, import and remove models", Args: cobra.NoArgs, RunE: list}
 	c.PersistentFlags().BoolVar(&asJSON, "json", false, "print as JSON")
 	var quant, as string
 	pull := &cobra.Command{Use: "pull NAME", Short: "Download a model of the catalogue: resumed, checked, whole or not at all",
@@ -98,6 +98,7 @@ func (p modelCommands) command() *cobra.Command {
 		&cobra.Command{Use: "list", Short: "List the catalogue and what is installed", Args: cobra.NoArgs, RunE: list},
 		&cobra.Command{Use: "show NAME", Short: "Show one model: files, sizes, licence, memory", Args: cobra.ExactArgs(1), ValidArgsFunction: p.completeModels(false),
 			RunE: func(c *cobra.Command, args []string) error { return p.modelsShow(c.Context(), args[0], asJSON) }},
+		p.inspectCommand(&asJSON),
 		pull, imp,
 		&cobra.Command{Use: "rm NAME", Short: "Remove an installed model (of an imported one only the record)", Args: cobra.ExactArgs(1), ValidArgsFunction: p.completeModels(true),
 			RunE: func(c *cobra.Command, args []string) error {

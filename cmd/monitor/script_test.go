@@ -39,7 +39,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exitcode": scriptExitCode, "fakehome": func(ts *testscript.TestScript, _ bool, args []string) { scriptFakeHome(t, ts, args) }, "requests": scriptRequests, "firstjob": scriptFirstJob,
+			"exitcode": scriptExitCode, "fakehome": func(ts *testscript.TestScript, _ bool, args []string) { scriptFakeHome(t, ts, args) }, "modelhub": scriptModelHub, "requests": scriptRequests, "firstjob": scriptFirstJob,
 		},
 	})
 }
