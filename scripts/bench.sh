@@ -59,6 +59,8 @@ END {
 	row("durable units, engine at once, SQLite FULL, 4 workers", "DurableUnits/workers=4 units/s(≥200)", ">= 200", "/s", "1 worker [DurableUnits/workers=1 units/s(≥200)]/s, 8 workers [DurableUnits/workers=8 units/s(≥200)]/s")
 	row("  time of the last 1,000 of 10,000 / the first 1,000", "DurableUnits/workers=4 last1000/first1000(≤1)", "<= 1", "", "1 worker [DurableUnits/workers=1 last1000/first1000(≤1)], 8 workers [DurableUnits/workers=8 last1000/first1000(≤1)]")
 	row("  units of a whole analyze, fake engine, 8 workers", "ProgramUnits program-units/s", "-", "/s", "scan, prompts, HTTP, report and the fake engine included")
+	row("header of a model with 150,000 tokens, from a file", "Header ms", "< 20", "ms", "[Header header-MB] MB of header, [Header read-MB] MB of it read")
+	row("  memory allocated for it, bytes a byte of the header", "Header allocated/header", "<= 1", "", "all of it held at once would be 1; the worst file there is takes 12 (TestMemory)")
 	row("start of monitor version", "Version version-ms", "< 30", "ms", "min [Version version-min-ms], max [Version version-max-ms]; git version [Version git-version-ms] ms")
 	row("start of an analyze until the first request", "FirstRequest s-to-first-request", "< 2", "s", "min [FirstRequest s-to-first-request-min], max [FirstRequest s-to-first-request-max]; the engine alone until ready [StartToFirstToken s-until-ready] s")
 	row("kill -9 with 10,000 finished units: first new unit after", "Recovery s-to-first-unit(<2)", "< 2", "s", "")

@@ -51,6 +51,13 @@ step "go test -race"
 # package still runs its own parallel tests.
 go test -race -p 2 -timeout 20m ./... || failed=1
 
+# A model's header is the one thing from strangers that is read before its
+# checksum; where nobody waits, it gets a minute of new ones. make fuzz is for all.
+if [ "${CI:-}" = true ]; then
+	step "fuzz: headers of models, a minute"
+	scripts/fuzz.sh 60s internal/gguf || failed=1
+fi
+
 step "end"
 if [ -s "$MONITOR_TEST_MISSING" ]; then
 	echo "Not run on this machine:"
