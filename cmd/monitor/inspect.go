@@ -72,7 +72,11 @@ func (p modelCommands) inspectCommand(asJSON *bool) *cobra.Command {
 the network by ranges. What can be named: a file (of a divided model any of its files); an http or https
 address; an installed model or a row of the catalogue (NAME or NAME@QUANT); a file at the hub, as
 OWNER/NAME:QUANT, OWNER/NAME/FILE.gguf, with @REVISION after NAME if it is not main.`,
-		Args: cobra.ExactArgs(1), ValidArgsFunction: p.completeModels(false),
+		Args: cobra.ExactArgs(1),
+		ValidArgsFunction: func(c *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+			names, _ := p.completeModels(false)(c, args, begun)
+			return names, cobra.ShellCompDirectiveDefault // a file will do, too
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			return p.modelsInspect(c.Context(), args[0], tensors, *asJSON)
 		},

@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"monitor/internal/needs"
 )
 
 // scriptModelHub starts a server that behaves as Hugging Face does, until the
@@ -24,7 +26,7 @@ import (
 func scriptModelHub(ts *testscript.TestScript, _ bool, _ []string) {
 	dir := filepath.Join(ts.Getenv("WORK"), "hub")
 	mini := filepath.Join(dir, "owner", "mini", "mini-F16.gguf")
-	ts.Check(expandHead(filepath.Join(moduleDir(ts), "internal", "gguf", "testdata", "all-minilm-l6-v2.F16.head.gz"), mini))
+	ts.Check(expandHead(filepath.Join(needs.Checkout(), "internal", "gguf", "testdata", "all-minilm-l6-v2.F16.head.gz"), mini))
 	for i := range 2 {
 		name := filepath.Join(dir, "owner", "split", "two-Q8_0-0000"+strconv.Itoa(i+1)+"-of-00002.gguf")
 		ts.Check(os.MkdirAll(filepath.Dir(name), 0o755))
@@ -75,19 +77,6 @@ func serveTree(w http.ResponseWriter, r *http.Request, dir string) {
 		}
 	}
 	json.NewEncoder(w).Encode(out)
-}
-
-// moduleDir is the module's folder; scripts run elsewhere.
-func moduleDir(ts *testscript.TestScript) string {
-	dir, err := os.Getwd()
-	ts.Check(err)
-	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
-		}
-	}
-	ts.Fatalf("go.mod is nowhere above")
-	return ""
 }
 
 // expandHead makes a model of a packed header: the header, then nothing up to

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"monitor/internal/gguf"
+	"monitor/internal/needs"
 )
 
 // head is a real header in testdata: gzipped, after a line with the size of the
@@ -73,5 +74,37 @@ func TestRealHeaders(t *testing.T) {
 				t.Error("the header alone passes for a whole file")
 			}
 		})
+	}
+}
+
+// TestRealModel reads the model that the tests run with, which is whole.
+func TestRealModel(t *testing.T) {
+	home := needs.RealHome(t)
+	files, err := filepath.Glob(filepath.Join(home, "data", "models", "*", "*.gguf"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no model in %s (%v)", home, err)
+	}
+	for _, path := range files {
+		st, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := gguf.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Complete(); err != nil || f.Size != st.Size() {
+			t.Errorf("%s: Size %d, the file has %d; %v", path, f.Size, st.Size(), err)
+		}
+		var sum int64
+		for _, s := range f.Shares() {
+			sum += s.Bytes
+		}
+		if sum > st.Size()-f.HeaderBytes || sum < st.Size()-f.HeaderBytes-int64(len(f.Tensors)+1)*f.Alignment {
+			t.Errorf("%s: tensors of %d bytes in %d", path, sum, st.Size())
+		}
+		if n, ok := f.Meta.Uint(f.Architecture() + ".block_count"); !ok || n == 0 {
+			t.Errorf("%s: %s of %d layers", path, f.Architecture(), n)
+		}
 	}
 }
