@@ -138,7 +138,10 @@ func read(r io.ReaderAt, size, window int64) (*File, error) {
 	if f.DataOffset, ok = pad(c.pos, f.Alignment); !ok {
 		return nil, c.fail("the tensor data would begin beyond any file")
 	}
-	return f, c.place(f)
+	if err := c.place(f); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // preamble reads what precedes the metadata.
@@ -200,7 +203,7 @@ func (c *cursor) alignment(m Metadata) (int64, error) {
 
 // tensors reads the tensor table.
 func (c *cursor) tensors(n int64, part int) ([]Tensor, error) {
-	var rows heap[Tensor]
+	var rows pile[Tensor]
 	for i := range n {
 		c.what = field{what: "the name of tensor", i: i, n: n}
 		name, err := c.text(maxName)

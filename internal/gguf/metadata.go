@@ -268,7 +268,7 @@ func (m Metadata) float(v value, i int64) (float64, bool) {
 // metadata reads n keys with their values.
 func (c *cursor) metadata(n int64) (Metadata, error) {
 	m := Metadata{order: c.order}
-	var values heap[value]
+	var values pile[value]
 	for i := range n {
 		c.what = field{what: "the key of field", i: i, n: n}
 		key, err := c.text(maxKey)
@@ -392,14 +392,14 @@ func (c *cursor) strings(v value) (value, error) {
 	return v, nil
 }
 
-// heap gathers values of which only the file knows how many there are. A slice
+// pile gathers values of which only the file knows how many there are. A slice
 // that grew with append would have cost five times its size.
-type heap[T any] struct {
+type pile[T any] struct {
 	full [][]T
 	last []T
 }
 
-func (h *heap[T]) add(v T) {
+func (h *pile[T]) add(v T) {
 	if len(h.last) == cap(h.last) {
 		if h.last != nil {
 			h.full = append(h.full, h.last)
@@ -409,7 +409,7 @@ func (h *heap[T]) add(v T) {
 	h.last = append(h.last, v)
 }
 
-func (h *heap[T]) all() []T {
+func (h *pile[T]) all() []T {
 	if h.full == nil {
 		return h.last
 	}
