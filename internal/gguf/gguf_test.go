@@ -276,7 +276,7 @@ func TestRefusals(t *testing.T) {
 		"array of 2^60":       {patch(good, "head_count_kv", 8, 1<<60, 8), `field "llama.attention.head_count_kv"`, "elements"},
 		"array beyond":        {patch(good, "head_count_kv", 8, 1<<20, 8), `field "llama.attention.head_count_kv"`, "cannot hold"},
 		"nested too deep":     {with(func(m *model) { m.fields[3].value = nested{nested{nested{nested{[]uint8{}}}}} }), `field "general.tags"`, "deep"},
-		"alignment 0":         {with(func(m *model) { m.fields = append(m.fields, field{"general.alignment", uint32(1)}) }), "", ""},
+		"control: 1 is fine":  {with(func(m *model) { m.fields = append(m.fields, field{"general.alignment", uint32(1)}) }), "", ""},
 		"alignment 24": {patch(with(func(m *model) { m.fields = append(m.fields, field{"general.alignment", uint32(32)}) }), "general.alignment", 4, 24, 4),
 			`field "general.alignment"`, "power of two"},
 		"alignment none": {patch(with(func(m *model) { m.fields = append(m.fields, field{"general.alignment", uint32(32)}) }), "general.alignment", 4, 0, 4),
