@@ -98,7 +98,7 @@ func (p modelCommands) command() *cobra.Command {
 		&cobra.Command{Use: "list", Short: "List the catalogue and what is installed", Args: cobra.NoArgs, RunE: list},
 		&cobra.Command{Use: "show NAME", Short: "Show one model: files, sizes, licence, memory", Args: cobra.ExactArgs(1), ValidArgsFunction: p.completeModels(false),
 			RunE: func(c *cobra.Command, args []string) error { return p.modelsShow(c.Context(), args[0], asJSON) }},
-		p.inspectCommand(&asJSON),
+		p.inspectCommand(&asJSON), p.needCommand(&asJSON),
 		pull, imp,
 		&cobra.Command{Use: "rm NAME", Short: "Remove an installed model (of an imported one only the record)", Args: cobra.ExactArgs(1), ValidArgsFunction: p.completeModels(true),
 			RunE: func(c *cobra.Command, args []string) error {

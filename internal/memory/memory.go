@@ -71,13 +71,21 @@ func (n Need) Total() int64 {
 	return sum
 }
 
-// Need works out what a process takes. The error says which setting the model
-// cannot be started with, or which part of the file makes no sense. Deterministic;
-// it takes from 0.1 ms to some 10 ms, growing with the number of layers.
+// SettingsError is a setting that the model cannot be started with.
+type SettingsError struct{ err error }
+
+func (e *SettingsError) Error() string { return e.err.Error() }
+
+// Unwrap is what was wrong.
+func (e *SettingsError) Unwrap() error { return e.err }
+
+// Need works out what a process takes. The error is a *SettingsError, or says
+// which part of the file makes no sense. Deterministic; it takes from 0.1 ms to
+// some 10 ms, growing with the number of layers.
 func (m *Model) Need(s Settings) (Need, error) {
 	e, err := open(m, s)
 	if err != nil {
-		return Need{}, err
+		return Need{}, &SettingsError{err}
 	}
 	n := Need{Effective: e.Effective, Cards: make([]Terms, len(e.cards))}
 	e.addWeights(m, &n)
