@@ -47,6 +47,17 @@ func (b *builder) readStates(mem tensor, size int64, get func(states, ids tensor
 	return out
 }
 
+// join puts the inputs that a convolution remembers before the new ones, and
+// remembers the last of them.
+func (b *builder) join(mem, past, x tensor) tensor {
+	g := b.g
+	n, channels, seqs := past.NE[0], past.NE[1], past.NE[2]
+	joined := g.Concat(past, x, 0)
+	tail := g.View(joined, []int64{n, channels, seqs}, []int64{joined.NB[1], joined.NB[2]}, (joined.NE[0]-n)*joined.NB[0])
+	g.Expand(g.Copy(tail, g.View(mem, []int64{n * channels, seqs}, []int64{mem.NB[1]}, 0)))
+	return joined
+}
+
 // decodeGraniteHybrid: Mamba-2 layers and attention layers, each with a
 // feed-forward network.
 func decodeGraniteHybrid(b *builder) tensor {
@@ -105,10 +116,7 @@ func (b *builder) mamba2(il int64, cur tensor) tensor {
 	x := g.View(all, []int64{conv, each, seqs}, []int64{all.NB[1], all.NB[2]}, s.inner*es)
 	dt := g.View(all, []int64{heads, each, seqs}, []int64{all.NB[1], all.NB[2]}, (2*s.inner+2*groups*s.size)*es)
 
-	joined := g.Concat(past, g.Transpose(x), 0)
-	tail := g.View(joined, []int64{s.conv - 1, conv, seqs}, []int64{joined.NB[1], joined.NB[2]}, each*joined.NB[0])
-	g.Expand(g.Copy(tail, g.View(convMem, []int64{(s.conv - 1) * conv, seqs}, []int64{convMem.NB[1]}, 0)))
-	x = g.SSMConv(joined, b.need(il, "ssm_conv1d.weight"))
+	x = g.SSMConv(b.join(convMem, past, g.Transpose(x)), b.need(il, "ssm_conv1d.weight"))
 	x = g.Unary(g.Add(x, b.need(il, "ssm_conv1d.bias")), ggml.AnyKind)
 
 	v := g.View(x, []int64{head, heads, each, seqs}, []int64{head * x.NB[0], x.NB[1], x.NB[2]}, 0)
@@ -191,9 +199,7 @@ func (b *builder) shortConv(il int64, cur tensor) tensor {
 	mem := b.convMemory(il)
 	past := b.readStates(mem, m.state.rowElements, nil)
 	past = g.Reshape(past, conv, m.embd, seqs)
-	bx = g.Concat(past, bx, 0)
-	tail := g.View(bx, []int64{conv, bx.NE[1], bx.NE[2]}, []int64{bx.NB[1], bx.NB[2]}, (bx.NE[0]-conv)*bx.NB[0])
-	g.Expand(g.Copy(tail, g.View(mem, []int64{conv * m.embd, seqs}, []int64{mem.NB[1]}, 0)))
+	bx = b.join(mem, past, bx)
 	y := g.Mul(after, g.SSMConv(bx, b.need(il, "shortconv.conv.weight")))
 	y = b.mm(il, "shortconv.out_proj", y)
 	return g.Reshape(y, y.NE[0], each*seqs)
@@ -295,9 +301,7 @@ func (b *builder) deltaNet(il int64, cur tensor) tensor {
 	channels := s.inner + 2*s.groups*s.size
 	past := b.readStates(convMem, s.rowElements, nil)
 	past = g.Reshape(past, kernel.NE[0]-1, channels, seqs)
-	joined := g.Concat(past, g.Transpose(mixed), 0)
-	tail := g.View(joined, []int64{kernel.NE[0] - 1, channels, seqs}, []int64{joined.NB[1], joined.NB[2]}, (joined.NE[0]-past.NE[0])*joined.NB[0])
-	g.Expand(g.Copy(tail, g.View(convMem, []int64{(kernel.NE[0] - 1) * channels, seqs}, []int64{convMem.NB[1]}, 0)))
+	joined := b.join(convMem, past, g.Transpose(mixed))
 	state := b.readStates(stateMem, s.stateElements, nil)
 	state = g.Reshape(state, vDim, vDim, vHeads, seqs)
 	x := g.Unary(g.SSMConv(joined, kernel), ggml.AnyKind)
