@@ -39,7 +39,7 @@ var architectures = map[string]architecture{
 }
 
 func decodeGemma3(b *builder) tensor {
-	return b.decode(style{noFactors: true, scaleQuery: true, embedScale: true, keyNorm: true, postNorm: true, capOutput: b.m.scales.finalCap})
+	return b.decode(style{noFactors: true, scaleQuery: true, embedScale: true, scaleRows: true, keyNorm: true, postNorm: true, capOutput: b.m.scales.finalCap})
 }
 
 func prepareLlama(m *Model, h *header) { m.scales.embedding = h.nonzero("embedding_scale") }

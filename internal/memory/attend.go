@@ -43,14 +43,20 @@ func (b *attender) openCache(cells int64, swa bool) *cache {
 	return c
 }
 
-// mask of a cache: single precision without flash attention.
+// mask of a cache: single precision without flash attention; in older builds
+// always, and then a copy of half of it is what flash attention reads.
 func (b *attender) mask(cells int64) tensor {
-	typ := gguf.F32
-	if b.e.FlashAttention {
-		typ = gguf.F16
+	return b.maskOf(cells, b.tokens/b.streams(), 1, b.streams())
+}
+
+func (b *attender) maskOf(shape ...int64) tensor {
+	switch {
+	case !b.e.FlashAttention:
+		return b.g.Input(gguf.F32, shape...)
+	case b.e.wide:
+		return b.g.Cast(b.g.Input(gguf.F32, shape...), gguf.F16)
 	}
-	streams := b.streams()
-	return b.g.Input(typ, cells, b.tokens/streams, 1, streams)
+	return b.g.Input(gguf.F16, shape...)
 }
 
 func (b *attender) streams() int64 {

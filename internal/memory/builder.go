@@ -136,22 +136,33 @@ func (b *core) head() tensor {
 }
 
 // embed looks up the tokens' embeddings. The input for embeddings that come
-// from elsewhere is always there.
-func (b *builder) embed() tensor {
-	tokens := b.g.Input(gguf.I32, b.tokens)
-	vectors := b.g.Input(gguf.F32, b.m.embd, b.tokens)
+// from elsewhere is always there, and so is the one for batches that have both,
+// in builds that take such: each is a branch of which a pass uses one, and a
+// graph that is reserved has them all. With byRow it scales each row by an input.
+func (b *builder) embed(byRow bool) tensor {
+	g := b.g
+	tokens := g.Input(gguf.I32, b.tokens)
+	vectors := g.Input(gguf.F32, b.m.embd, b.tokens)
 	table := b.outer("token_embd.weight", ggml.Host)
 	if table == nil {
 		b.lack("token_embd.weight")
-		table = b.g.Weight(gguf.F32, ggml.Host, b.m.embd, 1)
+		table = g.Weight(gguf.F32, ggml.Host, b.m.embd, 1)
 	}
-	cur := b.g.GetRows(table, tokens)
-	b.g.Expand(cur)
-	b.g.Expand(vectors)
+	cur := g.GetRows(table, tokens)
+	g.Expand(cur)
+	g.Expand(vectors)
+	if b.e.mixed {
+		ids, slots := g.Input(gguf.I32, b.tokens), g.Input(gguf.I64, b.tokens)
+		both := g.Cont(g.Input(gguf.F32, b.m.embd, b.tokens))
+		g.Expand(g.SetRows(both, g.GetRows(table, ids), slots))
+	}
 	if b.m.scales.embedding {
-		cur = b.g.Scale(cur)
+		cur = g.Scale(cur)
 	}
-	b.g.Expand(cur)
+	if byRow {
+		cur = g.Mul(cur, g.Input(gguf.F32, 1, b.tokens))
+	}
+	g.Expand(cur)
 	return cur
 }
 

@@ -30,8 +30,12 @@ type measured struct {
 	Host   [2]int64
 	// AllLogits is compute where logits of a whole micro-batch are reserved.
 	AllLogits int64 `json:"all_logits"`
-	Flash     bool
-	Given     bool
+	// Mixed is compute on the device and on the host where a graph has a place for
+	// batches of both tokens and embeddings: measured with that one change made to
+	// the same build.
+	Mixed [2]int64
+	Flash bool
+	Given bool
 }
 
 func gunzip(t testing.TB, path string) []byte {
@@ -210,6 +214,11 @@ func TestMeasured(t *testing.T) {
 		if all, err := m.Need(s); err != nil || all.Cards[0].Compute != c.AllLogits {
 			diff = append(diff, fmt.Sprintf("with all logits %d (%v), measured %d", all.Cards[0].Compute, err, c.AllLogits))
 		}
+		s.AllLogits, s.MixedInput = false, true
+		mixed, err := m.Need(s)
+		if err != nil || mixed.Cards[0].Compute != c.Mixed[0] || mixed.Host.Compute != c.Mixed[1] {
+			diff = append(diff, fmt.Sprintf("with mixed input %d and %d (%v), measured %d", mixed.Cards[0].Compute, mixed.Host.Compute, err, c.Mixed))
+		}
 		archs[c.Arch]++
 		if len(diff) > 0 {
 			if wrong++; wrong <= 20 {
@@ -245,6 +254,7 @@ func TestMeasuredControl(t *testing.T) {
 		"batch":      func(s *memory.Settings) { s.MicroBatch = 64 },
 		"window":     func(s *memory.Settings) { s.FullWindow = true },
 		"a layer":    func(s *memory.Settings) { s.CPULayers = 1 },
+		"mixed":      func(s *memory.Settings) { s.MixedInput = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			other := s

@@ -10,6 +10,7 @@ type style struct {
 	scaleQuery  bool       // queries are scaled, not the scores
 	postNorm    bool       // norms behind attention and feed-forward as well (Gemma)
 	embedScale  bool       // embeddings are scaled at the start
+	scaleRows   bool       // row by row, by builds that mix tokens and embeddings
 	noFactors   bool       // never has factors for long contexts
 	residual    bool       // what is added last comes first in the sum (Phi-3)
 	outputBias  bool       // logits may have a bias
@@ -32,8 +33,9 @@ func (b *builder) decode(st style) tensor {
 	if st.layerNorm {
 		norm = ggml.Norm
 	}
-	x := b.embed()
-	if st.embedScale {
+	byRow := st.scaleRows && b.e.mixed
+	x := b.embed(byRow)
+	if st.embedScale && !byRow {
 		x = g.Scale(x)
 	}
 	if !m.attn.noRope {
@@ -159,7 +161,7 @@ func (b *builder) decodeFFN(il int64, cur tensor, st style) tensor {
 // through all layers: the output is picked behind them.
 func decodeGPTOSS(b *builder) tensor {
 	g, m := b.g, b.m
-	x := b.embed()
+	x := b.embed(false)
 	b.positions()
 	b.openCaches()
 	b.outputIDs()
@@ -185,7 +187,7 @@ func decodeGPTOSS(b *builder) tensor {
 // latent attention), or decompressed before they are stored in older files.
 func decodeDeepSeek2(b *builder) tensor {
 	g, m := b.g, b.m
-	x := b.embed()
+	x := b.embed(false)
 	var temperature tensor
 	if m.attn.temperature {
 		temperature = g.Input(f32, 1, 1, b.tokens)

@@ -13,7 +13,7 @@ func embedBERT(rotated bool, kind activation) func(*builder) tensor {
 func (b *builder) embedBERT(rotated bool, kind activation) tensor {
 	g, m := b.g, b.m
 	b.positions()
-	x := b.embed()
+	x := b.embed(false)
 	if types := b.outer("token_types.weight", ggml.Host); types != nil {
 		x = g.Add(x, g.View(types, []int64{m.embd}, nil, 0))
 	}
@@ -21,11 +21,7 @@ func (b *builder) embedBERT(rotated bool, kind activation) tensor {
 		x = g.Add(g.GetRows(table, b.pos), x)
 	}
 	x = b.norm(x, ggml.Norm, b.outer("token_embd_norm.weight", b.at(0)), b.outer("token_embd_norm.bias", b.at(0)), 0)
-	typ := gguf.F32
-	if b.e.FlashAttention {
-		typ = gguf.F16
-	}
-	b.inBatch = g.Input(typ, b.tokens, b.tokens, 1, 1)
+	b.inBatch = b.maskOf(b.tokens, b.tokens, 1, 1)
 	b.outputIDs()
 	for il := range m.layers {
 		if b.failed() {

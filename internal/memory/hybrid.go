@@ -63,7 +63,7 @@ func (b *builder) join(mem, past, x tensor) tensor {
 func decodeGraniteHybrid(b *builder) tensor {
 	g, m := b.g, b.m
 	st := style{normalise: true, sharedPlain: true}
-	x := b.embed()
+	x := b.embed(false)
 	b.openStates()
 	b.openCaches()
 	b.outputIDs()
@@ -145,7 +145,7 @@ func (b *builder) mamba2(il int64, cur tensor) tensor {
 // decodeLFM2: short convolutions over time and attention layers.
 func decodeLFM2(b *builder) tensor {
 	g, m := b.g, b.m
-	x := b.embed()
+	x := b.embed(false)
 	b.openStates()
 	b.openCaches()
 	b.positions()
@@ -209,7 +209,7 @@ func (b *builder) shortConv(il int64, cur tensor) tensor {
 // layer, and all tokens through all layers.
 func decodeQwen3Next(b *builder) tensor {
 	g, m := b.g, b.m
-	x := b.embed()
+	x := b.embed(false)
 	b.openStates()
 	b.openCaches()
 	b.positions()

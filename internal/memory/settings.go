@@ -56,9 +56,22 @@ type Settings struct {
 	Cards []int
 	// Split is the share of layers on each card, -ts; nil divides them evenly.
 	Split []float64
-	// AllLogits reserves logits for every token of a micro-batch, as engines before
-	// October 2026 do; see Build.
+	// Build is what depends on the engine's build.
+	Build
+}
+
+// Build is what differs between llama.cpp's builds in what they reserve. The zero
+// value is a build from 9460 to 11399 (June to October 2026). Which build has
+// what is engine.Rules' to say; all of them together are the largest figure.
+type Build struct {
+	// AllLogits reserves logits for every token of a micro-batch and not only for
+	// the slots.
 	AllLogits bool
+	// WideMasks keeps masks in single precision also for flash attention, and a
+	// copy in half of it.
+	WideMasks bool
+	// MixedInput reserves a place for batches of both tokens and embeddings.
+	MixedInput bool
 }
 
 // Pooling is how the embeddings of tokens become one of a text.
@@ -110,6 +123,8 @@ type session struct {
 	// attention.
 	transposed bool
 	embeddings bool
+	mixed      bool   // Build.MixedInput
+	wide       bool   // Build.WideMasks
 	pooling    uint64 // llama_pooling_type
 	outputs    int64  // most that one micro-batch may have
 	cards      []int
@@ -142,7 +157,8 @@ func open(m *Model, s Settings) (*session, error) {
 			return nil, fmt.Errorf("%s %d: it must be between 0 and %d", c.flag, c.v, c.most)
 		}
 	}
-	e := &session{cpuExperts: s.CPUExperts, pooling: m.attn.pooling, k: gguf.F16, v: gguf.F16, embeddings: s.Embeddings, all: int64(len(m.blocks))}
+	e := &session{cpuExperts: s.CPUExperts, pooling: m.attn.pooling, k: gguf.F16, v: gguf.F16, embeddings: s.Embeddings,
+		mixed: s.MixedInput, wide: s.WideMasks, all: int64(len(m.blocks))}
 	if s.Pooling != ModelPooling {
 		e.pooling = uint64(s.Pooling) - 1
 	}
@@ -262,7 +278,7 @@ func (e *session) setCells(m *Model, full bool) {
 // the Need of its target under s: as many tokens a slot, a cache of its own in f16.
 func (n Need) DraftSettings(s Settings) Settings {
 	d := Settings{Context: n.Context, Slots: n.Slots, Unified: Off, Batch: n.Batch, MicroBatch: n.MicroBatch,
-		FlashAttention: s.FlashAttention, FullWindow: s.FullWindow, Cards: s.Cards, Split: s.Split, AllLogits: s.AllLogits}
+		FlashAttention: s.FlashAttention, FullWindow: s.FullWindow, Cards: s.Cards, Split: s.Split, Build: s.Build}
 	if n.Unified {
 		d.Unified = On
 	}
