@@ -65,7 +65,8 @@ var testRooms = []string{"fakeengine", "needs"}
 // testImports are rooms that a room's tests may use beyond the table, because
 // they check it against the real neighbour rather than a stand-in.
 var testImports = map[string][]string{
-	"job": {"store"}, // the suite runs on both real databases
+	"job":    {"store"},          // the suite runs on both real databases
+	"runner": {"gguf", "memory"}, // what an engine reserves is compared with what was predicted
 }
 
 // module is a Go module as the rules see it: its Go files parsed, whatever

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # test-deps.sh: brings what the tests need into .cache/test (ignored by git):
 #   home/  a MONITOR_HOME with the real engine and the real small model
+#   second/  a MONITOR_HOME with a second small model, of another architecture
 #   node/  the npm package typescript, the reference parser for its language
 #   rust-ref/, corpus/  the one for Rust, and real code of every language
 # Quick when all of it is there. Needs bin/monitor (make test-deps builds it).
@@ -20,6 +21,12 @@ corpus=$!
 if ! MONITOR_HOME=$cache/home bin/monitor setup --yes </dev/null >"$cache/setup.log" 2>&1; then
 	echo "test-deps: the engine and the model could not be set up; $cache/setup.log ends:" >&2
 	tail -n 15 "$cache/setup.log" >&2
+fi
+
+# In a home of its own, so that the other tests find one model in theirs.
+if ! MONITOR_HOME=$cache/second bin/monitor models pull gemma-3-270m </dev/null >"$cache/second.log" 2>&1; then
+	echo "test-deps: the second model could not be brought; $cache/second.log ends:" >&2
+	tail -n 15 "$cache/second.log" >&2
 fi
 
 have=$(sed -n 's/^ *"version": *"\([^"]*\)".*/\1/p' "$cache/node/node_modules/typescript/package.json" 2>/dev/null || true)

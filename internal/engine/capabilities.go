@@ -19,6 +19,9 @@ type Capabilities struct {
 	Flags []string `json:"flags"`
 	// Env holds each environment variable that --help says it reads.
 	Env []string `json:"env,omitempty"`
+	// Traces tells that the build has a level of its log between information and
+	// debugging, 4, and says only there what memory it reserves; --help lists the levels.
+	Traces bool `json:"traces,omitempty"`
 	// Probed is when this was asked.
 	Probed time.Time `json:"probed"`
 }
@@ -33,6 +36,8 @@ type Option struct {
 	// Needed is why an engine without this option is refused; empty means that
 	// it is left out, and Harmless says why that does no harm.
 	Needed, Harmless string
+	// Planned: it is asked for, and so refused, only where a plan wants it.
+	Planned bool
 }
 
 // Options is the table of what the runner uses, by name. The spellings were
@@ -55,6 +60,14 @@ func Options() map[string]Option {
 		{Name: "metrics", Spellings: []string{"--metrics"}, Harmless: "only figures are missing"},
 		{Name: "show-slots", Spellings: []string{"--slots"}, Harmless: "only figures are missing"},
 		{Name: "split-kv", Spellings: []string{"--no-kv-unified", "-no-kvu"}, Harmless: "a build without it gives each slot its own share"},
+		{Name: "unified-kv", Spellings: []string{"--kv-unified", "-kvu"}, Needed: "its slots cannot share one cache, as the plan says", Planned: true},
+		{Name: "kv-k", Spellings: []string{"--cache-type-k", "-ctk"}, Needed: "its cache would take more memory than was planned", Planned: true},
+		{Name: "kv-v", Spellings: []string{"--cache-type-v", "-ctv"}, Needed: "its cache would take more memory than was planned", Planned: true},
+		{Name: "flash-attention", Spellings: []string{"--flash-attn", "-fa"}, Needed: "it cannot be told how to do attention, and so how much memory that takes", Planned: true},
+		{Name: "batch", Spellings: []string{"--batch-size", "-b"}, Needed: "it may reserve more memory than was planned", Planned: true},
+		{Name: "micro-batch", Spellings: []string{"--ubatch-size", "-ub"}, Needed: "it may reserve more memory than was planned", Planned: true},
+		{Name: "full-window", Spellings: []string{"--swa-full"}, Needed: "its caches of layers with a sliding window cannot be made as long as the others", Planned: true},
+		{Name: "verbosity", Spellings: []string{"--verbosity", "-lv"}, Harmless: "it says what memory it reserves at any rate, or not at all"},
 		{Name: "no-context-shift", Spellings: []string{"--no-context-shift"}, Harmless: "a build without it never drops the start of a prompt unasked"},
 		{Name: "jinja", Spellings: []string{"--jinja"}, Harmless: "it uses the chat templates that it was built with"},
 		{Name: "alias", Spellings: []string{"--alias", "-a"}, Harmless: "it names the model by its file"},
@@ -110,7 +123,10 @@ func (c Capabilities) Left() []string {
 			has = has || c.Knows(s)
 		}
 		why := o.Harmless
-		if o.Needed != "" {
+		switch {
+		case o.Planned:
+			why = "refused where a plan wants it, for " + o.Needed
+		case o.Needed != "":
 			why = "refused, for " + o.Needed
 		}
 		if !has {
@@ -127,6 +143,7 @@ var (
 	flagLine = regexp.MustCompile(`^ {0,8}-{1,2}[A-Za-z]`)
 	flagName = regexp.MustCompile(`^-{1,2}[A-Za-z][A-Za-z0-9.-]*$`)
 	envName  = regexp.MustCompile(`\(env: ([A-Z][A-Z0-9_]*)\)`)
+	traces   = regexp.MustCompile(`(?m)^ *-? ?4: trace\b|\(4: trace\)`)
 	removed  = regexp.MustCompile(`(?i)the argument has been removed|\(removed`)
 )
 

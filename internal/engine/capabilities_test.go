@@ -163,3 +163,16 @@ func TestTheEnvironmentOfAnEngineIsAnAllowList(t *testing.T) {
 		t.Errorf("the user's own choice was not kept alone: %q", got)
 	}
 }
+
+func TestLevelsOfTheLog(t *testing.T) {
+	for text, want := range map[string]bool{
+		"-lv,   --verbosity N   Set the threshold. Values:\n" + strings.Repeat(" ", 40) + "- 3: info\n" + strings.Repeat(" ", 40) + "- 4: trace (more info)\n": true,
+		"-lv,   --verbosity N   Set the threshold. Values:\n" + strings.Repeat(" ", 40) + "- 3: info\n" + strings.Repeat(" ", 40) + "- 4: debug\n":             false,
+		"-lv,   --verbosity N   threshold: 3 is information (4: trace), 5 is debugging\n":                                                                      true,
+		"-v, --verbose   14: traces\n": false,
+	} {
+		if got := traces.MatchString(text); got != want {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+}

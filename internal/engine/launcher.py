@@ -104,6 +104,7 @@ ROWS = [
     (["-fa", "--flash-attn"], "[on|off|auto]", None, put_flash, "set Flash Attention use"),
     (["-ctk", "--cache-type-k"], "TYPE", None, put_cache_type("cache_type_k"), "KV cache data type for K"),
     (["-ctv", "--cache-type-v"], "TYPE", None, put_cache_type("cache_type_v"), "KV cache data type for V"),
+    (["--swa-full"], None, True, assign("swa_full"), "use full-size SWA cache"),
     (["-kvu", "--kv-unified"], None, True, assign("kv_unified"), "one KV buffer shared by all slots"),
     (["-no-kvu", "--no-kv-unified"], None, False, assign("kv_unified"), "each slot has its own share of the KV buffer"),
     (["-fit", "--fit"], "[on|off]", on_off, assign("fit_params"), "whether to adjust unset arguments to fit in device memory"),
@@ -121,7 +122,7 @@ ROWS = [
     (["--no-context-shift"], None, False, assign("ctx_shift"), "do not use context shift"),
     (["--warmup"], None, True, assign("warmup"), "perform warmup with an empty run"),
     (["--no-warmup"], None, False, assign("warmup"), "skip warming up the model with an empty run"),
-    (["-lv", "--verbosity"], "N", number, assign("verbosity"), "verbosity threshold of the log"),
+    (["-lv", "--verbosity"], "N", number, assign("verbosity"), "verbosity threshold of the log: 3 is information (4: trace), 5 is debugging"),
 ]
 
 

@@ -67,7 +67,7 @@ func (c Config) probeFile(e Engine) string {
 		dir = c.Dir
 	}
 	h := sha256.New()
-	for _, word := range append([]string{"2"}, e.Command...) { // the first word is the reading's own version
+	for _, word := range append([]string{"3"}, e.Command...) { // the first word is the reading's own version
 		fmt.Fprintf(h, "%q", word)
 		if info, err := os.Stat(word); err == nil {
 			fmt.Fprintf(h, " %d %d", info.Size(), info.ModTime().UnixNano())
@@ -91,6 +91,7 @@ func ask(ctx context.Context, e Engine) (Capabilities, error) {
 	}
 	caps := Capabilities{Version: parseVersion(version), Probed: time.Now().UTC().Truncate(time.Second)}
 	caps.Flags, caps.Env = parseHelp(help)
+	caps.Traces = traces.MatchString(help)
 	if caps.Version == "" {
 		return Capabilities{}, fmt.Errorf("%s is not a llama-server: its --version tells no version but %s", e.name(), start(version))
 	}

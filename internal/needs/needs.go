@@ -42,6 +42,21 @@ func RealHome(t testing.TB) string {
 	return dir
 }
 
+// SecondModel returns the file of a second real model, gemma-3-270m, which has
+// layers with a sliding window (`make test-deps` brings it).
+func SecondModel(t testing.TB) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(depsFolder(), "second", "data", "models", "*", "*.gguf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) == 0 {
+		Missing(t, "the real model gemma-3-270m", "make test-deps")
+		return ""
+	}
+	return found[0]
+}
+
 // Checkout is the root of the checkout that the test was compiled from.
 func Checkout() string {
 	_, file, _, _ := runtime.Caller(0)

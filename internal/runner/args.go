@@ -32,7 +32,14 @@ func args(c Config, port int, keyFile string) ([]string, error) {
 		{name: "slots", value: strconv.Itoa(c.Slots)},
 		{name: "threads", value: strconv.Itoa(c.Threads), skip: c.Threads == 0},
 		{name: "gpu-layers", value: strconv.Itoa(c.GPULayers)},
-		{name: "split-kv"},
+		{name: "split-kv", skip: c.Reserve.Unified},
+		{name: "unified-kv", skip: !c.Reserve.Unified},
+		{name: "kv-k", value: c.Reserve.K, skip: c.Reserve.K == ""},
+		{name: "kv-v", value: c.Reserve.V, skip: c.Reserve.V == ""},
+		{name: "flash-attention", value: c.Reserve.FlashAttention, skip: c.Reserve.FlashAttention == ""},
+		{name: "batch", value: strconv.Itoa(c.Reserve.Batch), skip: c.Reserve.Batch == 0},
+		{name: "micro-batch", value: strconv.Itoa(c.Reserve.MicroBatch), skip: c.Reserve.MicroBatch == 0},
+		{name: "full-window", skip: !c.Reserve.FullWindow},
 		{name: "fit", value: "off"},
 		{name: "cache-ram", value: strconv.Itoa(c.CacheRAM)},
 		{name: "offline"},
@@ -42,6 +49,8 @@ func args(c Config, port int, keyFile string) ([]string, error) {
 		{name: "jinja"},
 		{name: "metrics"},
 		{name: "show-slots"},
+		{name: "no-warmup", skip: !c.SkipWarmup},
+		{name: "verbosity", value: "4", skip: !caps.Traces},
 	}
 	var argv []string
 	for _, s := range settings {

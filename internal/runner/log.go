@@ -26,6 +26,7 @@ type engineLog struct {
 	size int64
 	part []byte
 	tail []string
+	told reservation // what the lines say of memory
 }
 
 func openLog(path string) (*engineLog, error) {
@@ -82,6 +83,7 @@ func (l *engineLog) keep(line []byte) {
 	if len(line) > tailWidth {
 		line = line[:tailWidth]
 	}
+	l.told.read(string(line))
 	l.tail = append(l.tail, string(line))
 	if len(l.tail) > tailLines {
 		l.tail = append(l.tail[:0:0], l.tail[len(l.tail)-tailLines:]...)
@@ -109,11 +111,19 @@ func (l *engineLog) lines() []string {
 	return out
 }
 
-// forget empties the tail before a new start, so that its errors are its own.
+// reserved is what the engine has said of its memory since its start.
+func (l *engineLog) reserved() Reserved {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.told.told()
+}
+
+// forget empties the tail before a new start, so that its errors and its figures
+// are its own.
 func (l *engineLog) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.tail, l.part = nil, nil
+	l.tail, l.part, l.told = nil, nil, reservation{}
 }
 
 func (l *engineLog) Close() error {

@@ -74,6 +74,11 @@ type Config struct {
 	// CacheRAM bounds the engine's store of prompts in the host's memory, in MiB;
 	// 0 is none.
 	CacheRAM int
+	// Reserve are the settings of memory beyond slots, window and layers.
+	Reserve Reserve
+	// SkipWarmup leaves out the empty run before the first question: the start is
+	// quicker, the first answer slower.
+	SkipWarmup bool
 	// LogPath takes the engine's output; empty keeps only the last lines.
 	LogPath string
 	// StartTime is how long the start may take, loading included; 0 is 10 minutes.
@@ -86,6 +91,23 @@ type Config struct {
 	Wedged int
 	// Grace is how long the engine may take to end when asked; 0 is 3 s.
 	Grace time.Duration
+}
+
+// Reserve are the flags that decide how much memory an engine reserves beyond
+// slots, window and layers. A zero value leaves the flag out, with what that means
+// to llama-server; but slots have a cache each unless Unified says otherwise.
+type Reserve struct {
+	// Unified makes one cache that all slots share, so that a slot may use what
+	// the others leave.
+	Unified bool
+	// K and V are the types of the cache, "q8_0"; empty is f16.
+	K, V string
+	// FlashAttention is "on", "off", or empty for where it can be done.
+	FlashAttention string
+	// Batch and MicroBatch in tokens; 0 is 2048 and 512.
+	Batch, MicroBatch int
+	// FullWindow gives layers with a sliding window caches as long as the others'.
+	FullWindow bool
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -101,8 +123,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Wedged == 0 {
 		c.Wedged = 2
 	}
-	if c.Slots < 0 || c.Window < 0 || c.Threads < 0 || c.GPULayers < -1 || c.CacheRAM < 0 {
-		return c, fmt.Errorf("slots %d, window %d, threads %d, GPU layers %d, cache %d MiB: none of these may be negative (GPU layers: -1 is all)", c.Slots, c.Window, c.Threads, c.GPULayers, c.CacheRAM)
+	if c.Slots < 0 || c.Window < 0 || c.Threads < 0 || c.GPULayers < -1 || c.CacheRAM < 0 || c.Reserve.Batch < 0 || c.Reserve.MicroBatch < 0 {
+		return c, fmt.Errorf("slots %d, window %d, threads %d, GPU layers %d, cache %d MiB, batch %d, micro-batch %d: none of these may be negative (GPU layers: -1 is all)", c.Slots, c.Window, c.Threads, c.GPULayers, c.CacheRAM, c.Reserve.Batch, c.Reserve.MicroBatch)
 	}
 	if c.Engine.Source == engine.FromURL {
 		return c, nil
@@ -219,6 +241,16 @@ func (r *Runner) Log() []string {
 		return nil
 	}
 	return r.log.lines()
+}
+
+// Reserved returns what the engine that is up (or was last) said of the memory
+// that it has reserved; nothing for an engine by URL, or for a build that does
+// not tell (Reserved.Whole). A build that is started anew says it anew.
+func (r *Runner) Reserved() Reserved {
+	if r.log == nil {
+		return Reserved{}
+	}
+	return r.log.reserved()
 }
 
 // Chat implements llm.Model. It waits while the engine is being restarted, as

@@ -1,0 +1,93 @@
+package engine
+
+import (
+	"math"
+	"regexp"
+	"strconv"
+)
+
+// Rules is what depends on the build in how much memory llama.cpp's server
+// reserves. internal/memory, which works the bytes out, has a field of the same
+// name for each.
+type Rules struct {
+	// AllLogits: the compute buffer has room for logits of every token of a
+	// micro-batch, not of the slots only.
+	AllLogits bool
+	// WideMasks: masks are kept in single precision also where flash attention
+	// reads half of it.
+	WideMasks bool
+	// MixedInput: every graph has a place for batches of both tokens and
+	// embeddings.
+	MixedInput bool
+}
+
+// Builds at which a rule changed. Each was found in the project's own history and
+// then seen on wheels of the pip package from before and after it (builds 9294, 9538 and
+// 11549), whose logs agree with internal/memory to the last digit they print.
+const (
+	// Masks in half precision: pull request 23764, commit 031ddb2e0 of 29 May 2026,
+	// tagged b9410 (Homebrew's formula of llama.cpp names tag and commit together).
+	narrowMasksSince = 9410
+	// Logits for the slots only: pull request 23861, commit de6f727aa of 1 June 2026;
+	// issue 24066 names it b9460, "server_n_outputs_max() returned 4 instead of n_batch".
+	slotLogitsSince = 9460
+	// Mixed batches: pull request 29622, commit 0bb496dbd; release b11400 of 5 October
+	// 2026.
+	mixedInputSince = 11400
+)
+
+// RulesOf returns the rules of a build by its number; 0 is unknown and gets
+// those that together take the most.
+func RulesOf(build int) Rules {
+	if build <= 0 {
+		return Rules{AllLogits: true, WideMasks: true, MixedInput: true}
+	}
+	return Rules{
+		AllLogits:  build < slotLogitsSince,
+		WideMasks:  build < narrowMasksSince,
+		MixedInput: build >= mixedInputSince,
+	}
+}
+
+// With corrects the rules by what the server's own log says. outputs is the figure
+// of its line n_outputs_max (0: there was no such line), slots and batch what it was
+// started with. A server that says how few outputs it makes room for is of a build
+// that knows slots, whatever its number.
+func (r Rules) With(outputs, slots, batch int) Rules {
+	switch {
+	case outputs <= 0 || slots <= 0:
+	case outputs <= slots:
+		r.AllLogits, r.WideMasks = false, false
+	case batch > 0 && outputs >= batch:
+		r.AllLogits = true
+	}
+	return r
+}
+
+// How builds tell their number: "9776 (ac4105d68)", "b9776-ac4105d68",
+// "0.14.2 (build 10488, commit 1a2b3c4)"; the wheel has "build 0" there, and the
+// number as the last part of its version, "xllamacpp 2026.10.11549".
+var (
+	namedBuild = regexp.MustCompile(`\bbuild:? ([0-9]+)`)
+	taggedName = regexp.MustCompile(`^b?([0-9]+)(?:$|[ -])`)
+	wheelName  = regexp.MustCompile(`^(?:wheel-|` + wheelPackage + ` )[0-9]{4}\.[0-9]{1,2}\.([0-9]+)\b`)
+)
+
+// BuildNumber reads llama.cpp's build number from the words by which an engine
+// calls itself (Capabilities.Version, an engine's ID, build_info of /props); 0 where they tell
+// none.
+func BuildNumber(words string) int {
+	for _, form := range []*regexp.Regexp{namedBuild, taggedName, wheelName} {
+		m := form.FindStringSubmatch(words)
+		if m == nil {
+			continue
+		}
+		if n, err := strconv.Atoi(m[1]); err == nil && n > 0 && n <= math.MaxInt32 {
+			return n
+		}
+	}
+	return 0
+}
+
+// Rules of this build, by the number that its --version tells.
+func (c Capabilities) Rules() Rules { return RulesOf(BuildNumber(c.Version)) }
