@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"monitor/internal/catalog"
+	"monitor/internal/engine"
 	"monitor/internal/fetch"
 	"monitor/internal/gguf"
 	"monitor/internal/gpu"
@@ -29,6 +30,7 @@ type needFlags struct {
 	card                           string
 	draft                          string
 	draftTokens                    int64
+	build                          int
 	json                           bool
 }
 
@@ -45,6 +47,7 @@ type needJSON struct {
 	Host         termsJSON     `json:"host"`
 	Output       int64         `json:"host_output"`
 	AllLogits    int64         `json:"device_compute_all_logits"`
+	MixedInput   int64         `json:"device_compute_mixed_input"`
 	Draft        *needJSON     `json:"draft,omitempty"`
 	Cards        []string      `json:"cards,omitempty"`
 	Overhead     int64         `json:"overhead"`
@@ -64,6 +67,8 @@ type effectiveJSON struct {
 	Nodes     int   `json:"graph_nodes"`
 	Splits    int   `json:"graph_splits"`
 	AllLogits bool  `json:"all_logits"`
+	Wide      bool  `json:"wide_masks"`
+	Mixed     bool  `json:"mixed_input"`
 }
 
 type termsJSON struct {
@@ -117,14 +122,19 @@ card. What the driver takes for a process (its context, a few hundred MB) is not
 	fl.Float64SliceVar(&f.split, "split", nil, "the share of layers on each card (-ts); left out: evenly")
 	fl.StringVar(&f.draft, "draft", "", "a draft `MODEL` beside it (-md): FILE, URL or NAME")
 	fl.Int64Var(&f.draftTokens, "draft-tokens", 3, "how many tokens it guesses at a time (--spec-draft-n-max)")
-	fl.BoolVar(&f.allLogits, "all-logits", false, "for engines that reserve logits for every token of a micro-batch, as those before autumn 2026 do")
+	fl.BoolVar(&f.allLogits, "all-logits", false, "for engines that reserve logits for every token of a micro-batch, as those before build 9460 (June 2026) do")
+	fl.IntVar(&f.build, "build", 0, "llama.cpp's build `NUMBER` that it is for (its --version tells); left out: one from 9460 to 11399; -1: unknown, the most of all")
 	return c
 }
 
 // settings turns flags into settings.
 func (f needFlags) settings(m *memory.Model, cards []gpu.Card) (memory.Settings, error) {
 	s := memory.Settings{Context: f.ctxTotal, Slots: f.slots, Batch: f.batch, MicroBatch: f.ubatch, FullWindow: f.swaFull,
-		Embeddings: f.embeddings, CPUExperts: f.cpuMoE, Split: f.split, AllLogits: f.allLogits}
+		Embeddings: f.embeddings, CPUExperts: f.cpuMoE, Split: f.split}
+	if f.build > 0 {
+		s.Build = memory.Build(engine.RulesOf(f.build)[0])
+	}
+	s.AllLogits = s.AllLogits || f.allLogits
 	switch {
 	case f.unified && f.noUnified:
 		return s, usage("--unified and --no-unified exclude each other")
@@ -271,7 +281,7 @@ func (f needFlags) work(m *memory.Model, source string, cards []gpu.Card) (needJ
 	if f.draft != "" {
 		s.Draft = f.draftTokens
 	}
-	n, err := m.Need(s)
+	n, err := m.NeedOfAny(s, f.builds()...)
 	var setting *memory.SettingsError
 	if errors.As(err, &setting) {
 		return needJSON{}, s, n, usage("%w", err)
@@ -279,15 +289,40 @@ func (f needFlags) work(m *memory.Model, source string, cards []gpu.Card) (needJ
 		return needJSON{}, s, n, fmt.Errorf("%s: %w", source, err)
 	}
 	v := describeNeed(m, source, n)
-	v.Effective.AllLogits = s.AllLogits
-	old := s
-	old.AllLogits = true
-	if o, err := m.Need(old); err == nil {
-		for _, t := range o.Cards {
-			v.AllLogits += t.Compute
-		}
-	}
+	v.Effective.AllLogits, v.Effective.Wide, v.Effective.Mixed = s.AllLogits, s.WideMasks, s.MixedInput
+	old, recent := s, s
+	old.AllLogits, recent.MixedInput = true, true
+	v.AllLogits, v.MixedInput = computeOnCards(m, old), computeOnCards(m, recent)
 	return v, s, n, nil
+}
+
+// builds are those that an engine of an unknown build may be; none where it is
+// known or left out.
+func (f needFlags) builds() []memory.Build {
+	if f.build >= 0 {
+		return nil
+	}
+	return buildsOf(engine.RulesOf(0))
+}
+
+// buildsOf are an engine's rules in the words of the memory model.
+func buildsOf(rules []engine.Rules) []memory.Build {
+	builds := make([]memory.Build, 0, len(rules))
+	for _, r := range rules {
+		builds = append(builds, memory.Build(r))
+	}
+	return builds
+}
+
+func computeOnCards(m *memory.Model, s memory.Settings) (sum int64) {
+	n, err := m.Need(s)
+	if err != nil {
+		return 0
+	}
+	for _, t := range n.Cards {
+		sum += t.Compute
+	}
+	return sum
 }
 
 func describeNeed(m *memory.Model, source string, n memory.Need) needJSON {
@@ -342,7 +377,10 @@ func (p modelCommands) printNeed(v needJSON) {
 		p.printf("  this is an upper estimate: %s\n", v.Upper)
 	}
 	if more := v.AllLogits - v.Device.Compute; more > 0 && !e.AllLogits {
-		p.printf("  engines that reserve logits for a whole micro-batch take %s more\n", fetch.Bytes(more))
+		p.printf("  engines that reserve logits for a whole micro-batch (before build 9460) take %s more\n", fetch.Bytes(more))
+	}
+	if more := v.MixedInput - v.Device.Compute; more > 0 && !e.Mixed {
+		p.printf("  engines since build 11400 take %s more, for batches of tokens and embeddings\n", fetch.Bytes(more))
 	}
 	if len(v.Cards) > 0 {
 		p.printf("  the driver's context takes about %s besides, on %s\n", fetch.Bytes(v.Overhead), strings.Join(v.Cards, ", "))

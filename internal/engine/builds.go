@@ -36,32 +36,48 @@ const (
 	mixedInputSince = 11400
 )
 
-// RulesOf returns the rules of a build by its number; 0 is unknown and gets
-// those that together take the most.
-func RulesOf(build int) Rules {
-	if build <= 0 {
-		return Rules{AllLogits: true, WideMasks: true, MixedInput: true}
+// RulesOf returns the rules that a build may follow: one set where its number is
+// known; where it is not (0), all that there have been, oldest first. None of
+// those takes the most in every case, since an allocator fills gaps by chance: plan
+// with the largest of what they give.
+func RulesOf(build int) []Rules {
+	all := []Rules{{AllLogits: true, WideMasks: true}, {AllLogits: true}, {}, {MixedInput: true}}
+	switch {
+	case build <= 0:
+		return all
+	case build < narrowMasksSince:
+		return all[:1]
+	case build < slotLogitsSince:
+		return all[1:2]
+	case build < mixedInputSince:
+		return all[2:3]
 	}
-	return Rules{
-		AllLogits:  build < slotLogitsSince,
-		WideMasks:  build < narrowMasksSince,
-		MixedInput: build >= mixedInputSince,
-	}
+	return all[3:]
 }
 
-// With corrects the rules by what the server's own log says. outputs is the figure
-// of its line n_outputs_max (0: there was no such line), slots and batch what it was
-// started with. A server that says how few outputs it makes room for is of a build
-// that knows slots, whatever its number.
-func (r Rules) With(outputs, slots, batch int) Rules {
-	switch {
-	case outputs <= 0 || slots <= 0:
-	case outputs <= slots:
-		r.AllLogits, r.WideMasks = false, false
-	case batch > 0 && outputs >= batch:
-		r.AllLogits = true
+// Narrow leaves of the rules those that agree with what the server's own log says:
+// outputs is the figure of its line n_outputs_max, which came with the rule of
+// slots (0: there is no such line), slots what it was started with. Where none agrees, what the
+// log says is believed.
+func Narrow(rules []Rules, outputs, slots int) []Rules {
+	if outputs <= 0 || slots <= 0 {
+		return rules
 	}
-	return r
+	all := outputs > slots
+	var left []Rules
+	for _, r := range rules {
+		if r.AllLogits == all {
+			left = append(left, r)
+		}
+	}
+	if len(left) > 0 {
+		return left
+	}
+	for _, r := range rules {
+		r.AllLogits = all
+		left = append(left, r)
+	}
+	return left
 }
 
 // How builds tell their number: "9776 (ac4105d68)", "b9776-ac4105d68",
@@ -89,5 +105,5 @@ func BuildNumber(words string) int {
 	return 0
 }
 
-// Rules of this build, by the number that its --version tells.
-func (c Capabilities) Rules() Rules { return RulesOf(BuildNumber(c.Version)) }
+// Rules that this build may follow, by the number that its --version tells.
+func (c Capabilities) Rules() []Rules { return RulesOf(BuildNumber(c.Version)) }

@@ -1,6 +1,9 @@
 package engine
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 func TestBuildNumber(t *testing.T) {
 	for words, want := range map[string]int{
@@ -38,8 +41,6 @@ func FuzzBuildNumber(f *testing.F) {
 
 func TestRulesChangeWhereTheyChanged(t *testing.T) {
 	for build, want := range map[int]Rules{
-		0:     {true, true, true},
-		-3:    {true, true, true},
 		3600:  {AllLogits: true, WideMasks: true},
 		9409:  {AllLogits: true, WideMasks: true},
 		9410:  {AllLogits: true},
@@ -49,33 +50,38 @@ func TestRulesChangeWhereTheyChanged(t *testing.T) {
 		11400: {MixedInput: true},
 		20000: {MixedInput: true},
 	} {
-		if got := RulesOf(build); got != want {
+		if got := RulesOf(build); len(got) != 1 || got[0] != want {
 			t.Errorf("build %d: %+v, not %+v", build, got, want)
+		}
+		for _, unknown := range []int{0, -3} {
+			if !slices.Contains(RulesOf(unknown), want) {
+				t.Errorf("an unknown build may be %d, whose rules are not among %+v", build, RulesOf(unknown))
+			}
 		}
 	}
 	caps := Capabilities{Version: "xllamacpp 2026.10.11549 (build 0, commit unknown)"}
-	if got := caps.Rules(); got != (Rules{MixedInput: true}) {
+	if got := caps.Rules(); len(got) != 1 || got[0] != (Rules{MixedInput: true}) {
 		t.Errorf("the wheel: %+v", got)
 	}
 }
 
-func TestTheLogCorrectsTheRules(t *testing.T) {
-	unknown := RulesOf(0)
+func TestTheLogNarrowsTheRules(t *testing.T) {
+	all := func(r Rules) bool { return r.AllLogits }
 	for _, c := range []struct {
-		outputs, slots, batch int
-		want                  Rules
-	}{
-		{0, 4, 2048, unknown},
-		{4, 4, 2048, Rules{MixedInput: true}},
-		{2048, 4, 2048, unknown},
-		{16, 4, 2048, unknown}, // drafting: more than one output a slot
-		{4, 0, 2048, unknown},
-	} {
-		if got := unknown.With(c.outputs, c.slots, c.batch); got != c.want {
+		outputs, slots, with, without int
+	}{{0, 4, 2, 2}, {4, 0, 2, 2}, {4, 4, 0, 2}, {2048, 4, 2, 0}} {
+		got := Narrow(RulesOf(0), c.outputs, c.slots)
+		with := 0
+		for _, r := range got {
+			if all(r) {
+				with++
+			}
+		}
+		if with != c.with || len(got)-with != c.without {
 			t.Errorf("%+v: %+v", c, got)
 		}
 	}
-	if got := RulesOf(11549).With(2048, 4, 2048); !got.AllLogits {
-		t.Error("a server that reserves a whole batch was not believed")
+	if got := Narrow(RulesOf(11549), 2048, 4); len(got) != 1 || !got[0].AllLogits || !got[0].MixedInput {
+		t.Errorf("a server that reserves a whole batch was not believed: %+v", got)
 	}
 }

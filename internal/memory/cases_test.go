@@ -232,6 +232,59 @@ func TestMeasured(t *testing.T) {
 	}
 }
 
+// TestAnUnknownBuildGetsTheMost: no build takes more, in any place, than what is
+// planned for one that is not known. All rules at once would not do: the third
+// figure says how often they take less than one of them.
+func TestAnUnknownBuildGetsTheMost(t *testing.T) {
+	models, builds := shelf{}, []memory.Build{{AllLogits: true, WideMasks: true}, {AllLogits: true}, {}, {MixedInput: true}}
+	n, above := 0, 0
+	for i, c := range cases(t) {
+		if i%17 != 0 {
+			continue
+		}
+		n++
+		m, s := models.model(t, c.Head), settings(t, c.Flags, 0)
+		most, err := m.NeedOfAny(s, builds...)
+		if err != nil || most.Upper == "" {
+			t.Fatal(c.Head, c.Flags, err, most.Upper)
+		}
+		s.Build = memory.Build{AllLogits: true, WideMasks: true, MixedInput: true}
+		together, err := m.Need(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reached := false
+		for _, b := range builds {
+			s.Build = b
+			got, err := m.Need(s)
+			if err != nil {
+				t.Fatal(c.Head, c.Flags, err)
+			}
+			if got.Total() > most.Total() || got.Host.Total() > most.Host.Total() {
+				t.Errorf("%s %s: %+v takes %v, an unknown build %v", c.Head, c.Flags, b, got.Cards, most.Cards)
+			}
+			reached = reached || got.Total() == most.Total()
+			if got.Total() > together.Total() {
+				above++
+			}
+		}
+		if !reached {
+			t.Errorf("%s %s: no build takes what an unknown one is given", c.Head, c.Flags)
+		}
+	}
+	t.Logf("%d cases; %d times a build takes more than all rules at once", n, above)
+	if above == 0 {
+		t.Error("all rules at once are the most: then this test checks nothing")
+	}
+	one := cases(t)[0]
+	s := settings(t, one.Flags, 0)
+	a, err := models.model(t, one.Head).NeedOfAny(s)
+	b, err2 := models.model(t, one.Head).Need(s)
+	if err != nil || err2 != nil || a.Upper != "" || a.Total() != b.Total() {
+		t.Errorf("without builds: %v %v", err, err2)
+	}
+}
+
 // TestMeasuredControl shows that the comparison sees what it is there to see.
 func TestMeasuredControl(t *testing.T) {
 	models := shelf{}

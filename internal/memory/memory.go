@@ -113,6 +113,36 @@ func (m *Model) Need(s Settings) (Need, error) {
 	return n, nil
 }
 
+// NeedOfAny works out what a process of any of the given builds may take: in each
+// place the most of them. With one build it is Need, with several an upper
+// estimate; with none, s.Build is the one.
+func (m *Model) NeedOfAny(s Settings, builds ...Build) (Need, error) {
+	var most Need
+	for i, b := range builds {
+		s.Build = b
+		n, err := m.Need(s)
+		if err != nil {
+			return Need{}, err
+		}
+		if i == 0 {
+			most = n
+			continue
+		}
+		for c := range most.Cards {
+			most.Cards[c].Compute = max(most.Cards[c].Compute, n.Cards[c].Compute)
+		}
+		most.Host.Compute = max(most.Host.Compute, n.Host.Compute)
+		most.Nodes, most.Splits = max(most.Nodes, n.Nodes), max(most.Splits, n.Splits)
+	}
+	switch {
+	case len(builds) == 0:
+		return m.Need(s)
+	case len(builds) > 1 && most.Upper == "":
+		most.Upper = "which build the engine is, is not known: what the most of them take is assumed"
+	}
+	return most, nil
+}
+
 func pointers(list []Terms) []*Terms {
 	var p []*Terms
 	for i := range list {

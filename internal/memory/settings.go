@@ -62,7 +62,7 @@ type Settings struct {
 
 // Build is what differs between llama.cpp's builds in what they reserve. The zero
 // value is a build from 9460 to 11399 (June to October 2026). Which build has
-// what is engine.Rules' to say; all of them together are the largest figure.
+// what is engine.RulesOf's to say; NeedOfAny is for builds that are not known.
 type Build struct {
 	// AllLogits reserves logits for every token of a micro-batch and not only for
 	// the slots.

@@ -10,9 +10,10 @@ import (
 
 // RealVariant makes a quantisation of what its header says: f is the GGUF header,
 // file the name for the engine's flags. capability is the compute capability of
-// the machine's cards times ten, 0 where they have none or it is not known. The
-// error says what of the header cannot be planned with.
-func RealVariant(quant, file string, f *gguf.File, capability int) (Variant, error) {
+// the machine's cards times ten, 0 where they have none or it is not known. builds
+// are the rules that the engine may follow (memory.Model.NeedOfAny). The error says
+// what of the header cannot be planned with.
+func RealVariant(quant, file string, f *gguf.File, capability int, builds ...memory.Build) (Variant, error) {
 	m, err := memory.NewModel(f)
 	if err != nil {
 		return Variant{}, err
@@ -20,7 +21,7 @@ func RealVariant(quant, file string, f *gguf.File, capability int) (Variant, err
 	if m.EmbedsOnly() {
 		return Variant{}, fmt.Errorf("a %s model makes embeddings and no text; it is no worker", m.Architecture())
 	}
-	v := Variant{Quant: quant, File: file, Bytes: f.Size, Layers: m.AllLayers(), Memory: replayed{m, capability}}
+	v := Variant{Quant: quant, File: file, Bytes: f.Size, Layers: m.AllLayers(), Memory: replayed{m, capability, builds}}
 	_, output := findTensor(f, "output.weight")
 	for _, t := range f.Tensors {
 		switch {
@@ -50,6 +51,7 @@ func findTensor(f *gguf.File, name string) (gguf.Tensor, bool) {
 type replayed struct {
 	model      *memory.Model
 	capability int
+	builds     []memory.Build
 }
 
 // Need implements Memory.
@@ -69,7 +71,7 @@ func (r replayed) Need(s Settings) (Need, error) {
 	for range max(1, len(s.Split)) {
 		set.Cards = append(set.Cards, capability)
 	}
-	n, err := r.model.Need(set)
+	n, err := r.model.NeedOfAny(set, r.builds...)
 	if err != nil {
 		return Need{}, err
 	}

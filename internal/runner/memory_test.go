@@ -153,7 +153,11 @@ func TestPredictedMemoryIsWhatTheEngineReserves(t *testing.T) {
 					if !last.Whole {
 						t.Fatalf("the log does not say what was reserved: %+v\n%s", last, strings.Join(r.Log(), "\n"))
 					}
-					rules := cfg.Engine.Flags.Rules()
+					all := cfg.Engine.Flags.Rules()
+					if len(all) != 1 {
+						t.Fatalf("the build of %q is not known", cfg.Engine.Build)
+					}
+					rules := all[0]
 					if rules.AllLogits != (last.Outputs != c.slots) {
 						t.Errorf("by its number this build follows %+v, its log tells room for %d outputs of %d slots", rules, last.Outputs, c.slots)
 					}
