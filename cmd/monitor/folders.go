@@ -52,15 +52,16 @@ func foldersFor(getenv func(string) string) (Folders, error) {
 	return f, err
 }
 
-func (f Folders) models() string     { return filepath.Join(f.Data, "models") }
-func (f Folders) engines() string    { return filepath.Join(f.Data, "engines") }
-func (f Folders) reports() string    { return filepath.Join(f.Data, "reports") }
-func (f Folders) baselines() string  { return filepath.Join(f.Data, "baselines") }
-func (f Folders) logs() string       { return filepath.Join(f.Data, "logs") }
-func (f Folders) database() string   { return filepath.Join(f.Data, "monitor.db") }
-func (f Folders) configFile() string { return filepath.Join(f.Config, "config.yaml") }
-func (f Folders) modelsFile() string { return filepath.Join(f.Config, "models.yaml") }
-func (f Folders) cardsFile() string  { return filepath.Join(f.Config, "cards.yaml") }
+func (f Folders) models() string       { return filepath.Join(f.Data, "models") }
+func (f Folders) engines() string      { return filepath.Join(f.Data, "engines") }
+func (f Folders) reports() string      { return filepath.Join(f.Data, "reports") }
+func (f Folders) baselines() string    { return filepath.Join(f.Data, "baselines") }
+func (f Folders) logs() string         { return filepath.Join(f.Data, "logs") }
+func (f Folders) database() string     { return filepath.Join(f.Data, "monitor.db") }
+func (f Folders) configFile() string   { return filepath.Join(f.Config, "config.yaml") }
+func (f Folders) modelsFile() string   { return filepath.Join(f.Config, "models.yaml") }
+func (f Folders) cardsFile() string    { return filepath.Join(f.Config, "cards.yaml") }
+func (f Folders) profilesFile() string { return filepath.Join(f.Config, "profiles.yaml") }
 
 // make makes the data and cache folders, private to the user: reports quote
 // their code.

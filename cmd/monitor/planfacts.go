@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"monitor/internal/catalog"
+	"monitor/internal/gguf"
+	"monitor/internal/gpu"
+	"monitor/internal/placement"
+)
+
+// unknownOverhead is what an engine is taken to need of a card beyond its
+// model's buffers where the catalogue of cards does not know the card: the rule of the
+// serving reference (3.1, about 3 MiB for each of an RTX 4090's 128 SMs).
+const unknownOverhead = 400 << 20
+
+// profiles loads the built-in profiles with the user's.
+func (p planCommand) profiles() (*placement.Profiles, error) {
+	b, err := os.ReadFile(p.folders.profilesFile())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, usage("your profiles cannot be read: %w", err)
+	}
+	all, err := placement.LoadProfiles(b, p.folders.profilesFile())
+	if err != nil {
+		return nil, &coded{exitUsage, err}
+	}
+	return all, nil
+}
+
+// planMachine is the machine to plan for: the one of the flags, or this one.
+func (p planCommand) planMachine(ctx context.Context, f planFlags) (placement.Machine, int, error) {
+	cards, err := p.folders.cards()
+	if err != nil {
+		return placement.Machine{}, 0, err
+	}
+	var ram *int64
+	if f.ram != "" {
+		n, err := placement.ParseSize(f.ram)
+		if err != nil {
+			return placement.Machine{}, 0, usage("--ram: %w", err)
+		}
+		ram = &n
+	}
+	if f.card == "" {
+		if f.desktop {
+			return placement.Machine{}, 0, usage("--desktop is for a machine that is planned: give its --card too")
+		}
+		found, err := p.detected(ctx)
+		if err != nil {
+			return placement.Machine{}, 0, err
+		}
+		m, capability := machineOf(found, cards)
+		if len(m.Devices) == 0 {
+			return m, 0, fmt.Errorf("there is no graphics card here to plan for. %s\nTo plan for a machine that is not here: monitor plan --card rtx-4090", found.Why)
+		}
+		if ram != nil {
+			m.Host.Free = *ram
+		}
+		return m, capability, nil
+	}
+	chosen, err := cards.ParseSpec(f.card)
+	if err != nil {
+		return placement.Machine{}, 0, &coded{exitUsage, err}
+	}
+	m, capability := imaginedMachine(gpu.Imagine(chosen, gpu.Planning{Desktop: f.desktop, RAM: ram}))
+	m.Name = f.card + " (imagined)"
+	if f.desktop {
+		m.Name = f.card + " with a desktop (imagined)"
+	}
+	return m, capability, nil
+}
+
+// detected looks at this machine once.
+func (p planCommand) detected(ctx context.Context) (gpu.Machine, error) {
+	if p.seen == nil {
+		m, err := gpu.Detect(ctx, gpu.Config{})
+		if err != nil {
+			return m, err
+		}
+		p.seen = &m
+	}
+	return *p.seen, nil
+}
+
+// machineOf turns what was found into what is planned with. A card whose memory
+// the driver does not tell is left out. capability is the first card's.
+func machineOf(found gpu.Machine, cards *gpu.Cards) (m placement.Machine, capability int) {
+	m.Name = "this machine"
+	for _, d := range found.GPUs {
+		if d.Memory.Total == nil {
+			continue
+		}
+		row, known := cards.Match(d)
+		m.Devices = append(m.Devices, deviceOf(len(m.Devices), d, row, known))
+		if capability == 0 {
+			capability = capabilityOf(d.Arch)
+		}
+	}
+	if found.Host.RAMFree != nil {
+		m.Host.Free = *found.Host.RAMFree
+	}
+	nameBackends(m.Devices, found.GPUs)
+	return m, capability
+}
+
+func imaginedMachine(im gpu.Imagined) (m placement.Machine, capability int) {
+	for i, c := range im.Cards {
+		m.Devices = append(m.Devices, deviceOf(i, c.Device, c.Card, true))
+		if capability == 0 {
+			capability = capabilityOf(c.Device.Arch)
+		}
+	}
+	if im.Machine.Host.RAMTotal != nil {
+		m.Host.Free = *im.Machine.Host.RAMTotal
+	}
+	nameBackends(m.Devices, im.Machine.GPUs)
+	return m, capability
+}
+
+// deviceOf puts together what the driver tells and what the catalogue adds.
+func deviceOf(index int, d gpu.Device, row gpu.Card, known bool) placement.Device {
+	out := placement.Device{Index: index, Name: d.Name, Total: *d.Memory.Total, Overhead: unknownOverhead}
+	if d.Memory.Used != nil {
+		out.Foreign = *d.Memory.Used
+	}
+	switch {
+	case d.Memory.Reserved != nil:
+		out.Kept = *d.Memory.Reserved
+	case known:
+		out.Kept = row.Memory.ReservedMiB << 20
+	}
+	if known {
+		out.Overhead = row.Memory.ContextMiB << 20
+		bandwidth := row.Chip.Bandwidth
+		// Unified memory comes in sizes, and the larger ones may be faster.
+		for _, s := range row.Sizes {
+			if s.Bandwidth > 0 && s.GiB<<30 <= out.Total {
+				bandwidth = s.Bandwidth
+			}
+		}
+		out.Bandwidth = int64(bandwidth * 1e9)
+	}
+	return out
+}
+
+// nameBackends gives each card the name that llama.cpp's backend for its vendor
+// has for it: numbered from 0 within the backend.
+func nameBackends(devices []placement.Device, cards []gpu.Device) {
+	names := map[gpu.Vendor]string{gpu.Nvidia: "CUDA", gpu.AMD: "ROCm", gpu.Apple: "MTL", "intel": "SYCL"}
+	seen := map[gpu.Vendor]int{}
+	at := 0
+	for _, c := range cards {
+		if c.Memory.Total == nil {
+			seen[c.Vendor]++
+			continue
+		}
+		if n := names[c.Vendor]; n != "" {
+			devices[at].Backend = n + strconv.Itoa(seen[c.Vendor])
+		}
+		seen[c.Vendor]++
+		at++
+	}
+}
+
+// capabilityOf is NVIDIA's compute capability times ten; 0 for another's.
+func capabilityOf(arch string) int {
+	major, minor, ok := strings.Cut(arch, ".")
+	a, errA := strconv.Atoi(major)
+	b, errB := strconv.Atoi(minor)
+	if !ok || errA != nil || errB != nil || b > 9 {
+		return 0
+	}
+	return 10*a + b
+}
+
+// modelFacts makes the planner's models: those of the names, and those of the
+// catalogue that may stand in for one of them. What is installed is planned from its own
+// header, the rest from the catalogue's.
+func (p planCommand) modelFacts(cat *catalog.Catalog, names []string, capability int) ([]placement.Model, error) {
+	here, err := p.library().List()
+	if err != nil {
+		return nil, err
+	}
+	var out []placement.Model
+	for _, row := range cat.Models() {
+		substitute := row.Default && !row.Trial
+		if !substitute && !slices.Contains(names, row.Name) {
+			continue
+		}
+		m := placement.Model{Name: row.Name, Title: row.Title, Context: row.Context, Parameters: row.Parameters, Substitute: substitute, Note: row.Note}
+		var why error
+		for _, q := range row.Quants {
+			v, err := variantOf(cat, row, q.Name, here, capability)
+			if err != nil {
+				why = err
+				continue
+			}
+			m.Variants = append(m.Variants, v)
+		}
+		if len(m.Variants) > 0 {
+			out = append(out, m)
+		} else if slices.Contains(names, row.Name) {
+			return nil, fmt.Errorf("%s cannot be planned: %w", row.Name, why)
+		}
+	}
+	for _, in := range here {
+		if !slices.Contains(names, in.Name) || slices.ContainsFunc(out, func(m placement.Model) bool { return m.Name == in.Name }) {
+			continue
+		}
+		v, err := fileVariant(in, capability)
+		if err != nil {
+			return nil, fmt.Errorf("%s cannot be planned: %w", in.Name, err)
+		}
+		out = append(out, placement.Model{Name: in.Name, Context: int(in.Context), Parameters: in.Bytes(), Variants: []placement.Variant{v}})
+	}
+	return out, nil
+}
+
+func variantOf(cat *catalog.Catalog, row catalog.Model, quant string, here []catalog.Installed, capability int) (placement.Variant, error) {
+	for _, in := range here {
+		if in.Name == row.Name && strings.EqualFold(in.Quant, quant) {
+			return fileVariant(in, capability)
+		}
+	}
+	shape, err := cat.Shape(row, quant)
+	if err != nil {
+		return placement.Variant{}, err
+	}
+	q, err := row.Quant(quant)
+	if err != nil {
+		return placement.Variant{}, err
+	}
+	return placement.RealVariant(quant, q.Files[0].Name, shape, capability)
+}
+
+func fileVariant(in catalog.Installed, capability int) (placement.Variant, error) {
+	f, err := gguf.ReadFile(in.Path())
+	if err != nil {
+		return placement.Variant{}, err
+	}
+	return placement.RealVariant(in.Quant, in.Path(), f, capability)
+}
+
+// resolveModel finds the name that a model is planned under.
+func (p planCommand) resolveModel(cat *catalog.Catalog) func(string) (string, error) {
+	return func(name string) (string, error) {
+		row, err := cat.Model(name)
+		if err == nil {
+			return row.Name, nil
+		}
+		if in, inErr := p.library().Find(name); inErr == nil {
+			return in.Name, nil
+		}
+		return "", err
+	}
+}
