@@ -75,7 +75,7 @@ func (p configCommands) configValidate(args []string) error {
 	if _, err := p.catalogue(); err != nil {
 		return err
 	}
-	if _, err := (planCommand{p.Program}).profiles(); err != nil {
+	if _, err := planCommand(p).profiles(); err != nil {
 		return err
 	}
 	if _, err := p.folders.cards(); err != nil {

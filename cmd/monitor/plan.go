@@ -49,7 +49,7 @@ func (p planCommand) command() *cobra.Command {
 	fs.BoolVar(&f.json, "json", false, "print as JSON")
 	fs.StringVar(&f.profile, "profile", "", "what is wanted (`NAME`); monitor plan profiles lists them (default balanced)")
 	c.Flags().StringArrayVar(&f.models, "model", nil, "a model with its workers, `MODEL:SLOTS@CONTEXT[:KV]`, as in qwen2.5-coder-7b:4@8k:q8_0 (may be repeated)")
-	_ = c.RegisterFlagCompletionFunc("card", gpuCommand{p.Program}.completeCards) // fails only for a flag that is not there
+	_ = c.RegisterFlagCompletionFunc("card", gpuCommand(p).completeCards) // fails only for a flag that is not there
 	_ = c.RegisterFlagCompletionFunc("profile", p.completeProfiles)
 	c.AddCommand(
 		&cobra.Command{Use: "why-not MODEL:SLOTS@CONTEXT[:KV]…", Short: "Say whether models fit together, exactly as wished, and if not what is missing and what would fit",
