@@ -24,6 +24,7 @@ type planFlags struct {
 	reserve, ram  string
 	desktop, json bool
 	models        []string
+	build         int
 }
 
 // errSaid ends the program with a failure that was printed already.
@@ -46,6 +47,7 @@ func (p planCommand) command() *cobra.Command {
 	fs.BoolVar(&f.desktop, "desktop", false, "with --card: a screen takes its share of the first card")
 	fs.StringVar(&f.ram, "ram", "", "the host's free memory (`SIZE`), for layers that may lie there; with --card it is not known otherwise")
 	fs.StringVar(&f.reserve, "reserve", "", "memory to keep free on each card (`SIZE`: 2GiB, 512MiB) instead of the profile's")
+	fs.IntVar(&f.build, "build", -1, "the engine's build `NUMBER`; 0: any, with the largest need (default: the engine that is here, or a new one)")
 	fs.BoolVar(&f.json, "json", false, "print as JSON")
 	fs.StringVar(&f.profile, "profile", "", "what is wanted (`NAME`); monitor plan profiles lists them (default balanced)")
 	c.Flags().StringArrayVar(&f.models, "model", nil, "a model with its workers, `MODEL:SLOTS@CONTEXT[:KV]`, as in qwen2.5-coder-7b:4@8k:q8_0 (may be repeated)")
@@ -130,11 +132,13 @@ func (p planCommand) answer(ctx context.Context, f planFlags) (a placement.Answe
 	if err != nil {
 		return a, err
 	}
+	about := p.engineFor(ctx, f, capability)
+	m.Engine = about.words
 	cat, err := p.catalogue()
 	if err != nil {
 		return a, err
 	}
-	models, err := p.modelFacts(cat, append(prof.Models(), then.Models()...), capability)
+	models, err := p.modelFacts(cat, append(prof.Models(), then.Models()...), about)
 	if err != nil {
 		return a, err
 	}

@@ -66,7 +66,7 @@ func TestEveryRowCanBePlanned(t *testing.T) {
 	for _, row := range cat.Models() {
 		names = append(names, row.Name)
 	}
-	models, err := p.modelFacts(cat, names, 89)
+	models, err := p.modelFacts(cat, names, engineFacts{capability: 89})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"monitor/internal/catalog"
+	"monitor/internal/engine"
 	"monitor/internal/gguf"
 	"monitor/internal/gpu"
+	"monitor/internal/memory"
 	"monitor/internal/placement"
 )
 
@@ -179,10 +182,40 @@ func capabilityOf(arch string) int {
 	return 10*a + b
 }
 
+// engineFacts is what the need of a model depends on beside its settings.
+type engineFacts struct {
+	capability int
+	builds     []memory.Build
+	// words name the engines for people.
+	words string
+}
+
+// engineFor is the engine to plan for: the build of the flags; on this machine the one
+// in force, if there is one; else a new one, which is what would be installed.
+func (p planCommand) engineFor(ctx context.Context, f planFlags, capability int) engineFacts {
+	about := engineFacts{capability: capability}
+	switch {
+	case f.build > 0:
+		about.builds, about.words = buildsOf(engine.RulesOf(f.build)), fmt.Sprintf("engines of build %d", f.build)
+		return about
+	case f.build == 0:
+		about.builds, about.words = buildsOf(engine.RulesOf(0)), "engines of any build, the largest need of them"
+		return about
+	}
+	if f.card == "" {
+		if e, err := p.findEngine(ctx); err == nil {
+			about.builds, about.words = buildsOf(e.Flags.Rules()), "the engine "+e.ID
+			return about
+		}
+	}
+	about.builds, about.words = buildsOf(engine.RulesOf(math.MaxInt32)), "engines of builds since October 2026"
+	return about
+}
+
 // modelFacts makes the planner's models: those of the names, and those of the
 // catalogue that may stand in for one of them. What is installed is planned from its own
 // header, the rest from the catalogue's.
-func (p planCommand) modelFacts(cat *catalog.Catalog, names []string, capability int) ([]placement.Model, error) {
+func (p planCommand) modelFacts(cat *catalog.Catalog, names []string, about engineFacts) ([]placement.Model, error) {
 	here, err := p.library().List()
 	if err != nil {
 		return nil, err
@@ -196,7 +229,7 @@ func (p planCommand) modelFacts(cat *catalog.Catalog, names []string, capability
 		m := placement.Model{Name: row.Name, Title: row.Title, Context: row.Context, Parameters: row.Parameters, Substitute: substitute, Note: row.Note}
 		var why error
 		for _, q := range row.Quants {
-			v, err := variantOf(cat, row, q.Name, here, capability)
+			v, err := variantOf(cat, row, q.Name, here, about)
 			if err != nil {
 				why = err
 				continue
@@ -213,7 +246,7 @@ func (p planCommand) modelFacts(cat *catalog.Catalog, names []string, capability
 		if !slices.Contains(names, in.Name) || slices.ContainsFunc(out, func(m placement.Model) bool { return m.Name == in.Name }) {
 			continue
 		}
-		v, err := fileVariant(in, capability)
+		v, err := fileVariant(in, about)
 		if err != nil {
 			return nil, fmt.Errorf("%s cannot be planned: %w", in.Name, err)
 		}
@@ -222,10 +255,10 @@ func (p planCommand) modelFacts(cat *catalog.Catalog, names []string, capability
 	return out, nil
 }
 
-func variantOf(cat *catalog.Catalog, row catalog.Model, quant string, here []catalog.Installed, capability int) (placement.Variant, error) {
+func variantOf(cat *catalog.Catalog, row catalog.Model, quant string, here []catalog.Installed, about engineFacts) (placement.Variant, error) {
 	for _, in := range here {
 		if in.Name == row.Name && strings.EqualFold(in.Quant, quant) {
-			return fileVariant(in, capability)
+			return fileVariant(in, about)
 		}
 	}
 	shape, err := cat.Shape(row, quant)
@@ -236,15 +269,15 @@ func variantOf(cat *catalog.Catalog, row catalog.Model, quant string, here []cat
 	if err != nil {
 		return placement.Variant{}, err
 	}
-	return placement.RealVariant(quant, q.Files[0].Name, shape, capability)
+	return placement.RealVariant(quant, q.Files[0].Name, shape, about.capability, about.builds...)
 }
 
-func fileVariant(in catalog.Installed, capability int) (placement.Variant, error) {
+func fileVariant(in catalog.Installed, about engineFacts) (placement.Variant, error) {
 	f, err := gguf.ReadFile(in.Path())
 	if err != nil {
 		return placement.Variant{}, err
 	}
-	return placement.RealVariant(in.Quant, in.Path(), f, capability)
+	return placement.RealVariant(in.Quant, in.Path(), f, about.capability, about.builds...)
 }
 
 // resolveModel finds the name that a model is planned under.

@@ -72,7 +72,9 @@ import (
 // only imagined look the same.
 type Machine struct {
 	// Name is how the answer calls it: "this machine", "rtx-4090 (not here)".
-	Name    string   `json:"name"`
+	Name string `json:"name"`
+	// Engine says for which engines the models' needs hold; for people.
+	Engine  string   `json:"engine,omitempty"`
 	Devices []Device `json:"devices"`
 	Host    Host     `json:"host"`
 }

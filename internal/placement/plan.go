@@ -6,6 +6,8 @@ import "fmt"
 type Answer struct {
 	Profile string `json:"profile"`
 	Machine string `json:"machine"`
+	// Engine says for which engines this holds.
+	Engine string `json:"engine,omitempty"`
 	// Layout is the crew; nil where it is refused or the profile has wishes.
 	Layout  *Layout  `json:"layout,omitempty"`
 	Refusal *Refusal `json:"refusal,omitempty"`
@@ -54,7 +56,7 @@ func (pl *Planner) plan(m Machine, prof Profile, title string, crew []Seat) (*La
 // is the profile that prof.Then names; it is not looked at where there is none. A
 // refusal is part of the answer, not an error.
 func (pl *Planner) Answer(m Machine, prof, then Profile) (Answer, error) {
-	a := Answer{Profile: prof.Name, Machine: m.Name}
+	a := Answer{Profile: prof.Name, Machine: m.Name, Engine: m.Engine}
 	if len(prof.Wishes) == 0 {
 		var err error
 		a.Layout, a.Refusal, err = refused(pl.plan(m, prof, prof.Title, prof.Crew))

@@ -173,7 +173,11 @@ func rate(v float64) string {
 
 // WriteText prints an answer for people: wish by wish, or the one layout.
 func (a Answer) WriteText(w io.Writer) error {
-	fmt.Fprintf(w, "Profile %s on %s\n", a.Profile, a.Machine)
+	fmt.Fprintf(w, "Profile %s on %s", a.Profile, a.Machine)
+	if a.Engine != "" {
+		fmt.Fprintf(w, ", for %s", a.Engine)
+	}
+	fmt.Fprintln(w)
 	if a.Layout != nil {
 		fmt.Fprintln(w)
 		return a.Layout.WriteText(w)
