@@ -3,7 +3,6 @@ package gpu
 import (
 	"os"
 	"path/filepath"
-	"sort"
 	"strconv"
 	"strings"
 )
@@ -12,60 +11,62 @@ import (
 const (
 	pciNvidia = "0x10de"
 	pciAMD    = "0x1002"
+	pciIntel  = "0x8086"
 )
 
-// detectAMD reads what the Linux driver amdgpu tells of its cards, see
-// https://docs.kernel.org/gpu/amdgpu/driver-misc.html and …/thermal.html. Cards
-// that another driver runs (radeon, vfio) have no memory file and are no use to
-// an engine; explain says so.
-func detectAMD(c Config) (found, error) {
-	cards, err := filepath.Glob(filepath.Join(escapeGlob(c.SysFS), "class", "drm", "card[0-9]*"))
-	if err != nil {
-		return found{}, err
+// amd reads what the Linux driver amdgpu tells of a card, see
+// https://docs.kernel.org/gpu/amdgpu/driver-misc.html and …/thermal.html. A card
+// that another driver runs (radeon, vfio) has no memory file and is no use to
+// an engine: ok is false, and explain says so.
+func (s *drmSource) amd(card drmCard) (Device, bool) {
+	total := count(filepath.Join(card.dir, "mem_info_vram_total"))
+	if total == nil {
+		return Device{}, false
 	}
-	type numbered struct {
-		n   int
-		dir string
+	node := s.kfd[card.render]
+	d := Device{
+		Vendor: AMD, Source: AMDSysfs, Driver: s.amdDriver, Name: amdName(card.dir), Runtime: s.rocm, Arch: node.arch,
+		UUID: line(filepath.Join(card.dir, "unique_id")), PCI: card.pci, Units: Units{SMs: node.units},
+		Memory: Memory{Total: total, Used: count(filepath.Join(card.dir, "mem_info_vram_used"))},
+		Link:   cardLink(card.dir, pciAMD), Modes: displays(card),
 	}
-	var list []numbered
-	for _, dir := range cards {
-		// "card1-DP-1" is a connector.
-		if n, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(dir), "card")); err == nil {
-			list = append(list, numbered{n, filepath.Join(dir, "device")})
-		}
+	if u := d.Memory.Used; u != nil && *u <= *total {
+		d.Memory.Free = new(*total - *u)
 	}
-	sort.Slice(list, func(i, j int) bool { return list[i].n < list[j].n })
-	f := found{driver: line(filepath.Join(c.SysFS, "module", "amdgpu", "version"))}
-	arch := kfdArchs(c.SysFS)
-	for _, card := range list {
-		total := count(filepath.Join(card.dir, "mem_info_vram_total"))
-		if line(filepath.Join(card.dir, "vendor")) != pciAMD || total == nil {
+	d.Load.Percent = percent(filepath.Join(card.dir, "gpu_busy_percent"))
+	d.Load.MemoryPercent = percent(filepath.Join(card.dir, "mem_busy_percent"))
+	h := readHwmon(card.dir)
+	d.Load.Watts, d.Load.LimitWatts, d.Load.Celsius, d.Load.FanPercent = h.watts, h.limit, h.celsius, h.fan
+	d.Clocks.SM, d.Clocks.SMMax = dpm(contents(filepath.Join(card.dir, "pp_dpm_sclk")))
+	d.Clocks.Memory, d.Clocks.MemoryMax = dpm(contents(filepath.Join(card.dir, "pp_dpm_mclk")))
+	return d, true
+}
+
+func percent(name string) *int {
+	if p := count(name); p != nil && *p <= 100 {
+		return new(int(*p))
+	}
+	return nil
+}
+
+// dpm reads a table of clocks, "1: 1200Mhz *", in which the star marks the one
+// in force: now, and the highest of all.
+func dpm(text string) (now, most *int) {
+	for l := range strings.Lines(text) {
+		_, value, ok := strings.Cut(strings.TrimSpace(l), ":")
+		value, starred := strings.CutSuffix(strings.TrimSpace(value), "*")
+		mhz, err := strconv.Atoi(strings.TrimSuffix(strings.ToLower(strings.TrimSpace(value)), "mhz"))
+		if !ok || err != nil || mhz < 0 || mhz > 1<<20 {
 			continue
 		}
-		d := Device{
-			Index: len(f.devices), Vendor: AMD, Source: AMDSysfs, Driver: f.driver, Name: amdName(card.dir),
-			UUID: line(filepath.Join(card.dir, "unique_id")), PCI: shortPCI(uevent(card.dir, "PCI_SLOT_NAME")),
-			Memory: Memory{Total: total, Used: count(filepath.Join(card.dir, "mem_info_vram_used"))},
+		if starred {
+			now = new(mhz)
 		}
-		if u := d.Memory.Used; u != nil && *u <= *total {
-			d.Memory.Free = new(*total - *u)
+		if most == nil || mhz > *most {
+			most = new(mhz)
 		}
-		if p := count(filepath.Join(card.dir, "gpu_busy_percent")); p != nil && *p <= 100 {
-			d.Load.Percent = new(int(*p))
-		}
-		d.Load.Watts, d.Load.LimitWatts, d.Load.Celsius = hwmon(card.dir)
-		nodes, _ := filepath.Glob(filepath.Join(escapeGlob(card.dir), "drm", "renderD[0-9]*")) // the pattern is well-formed
-		for _, n := range nodes {
-			if a := arch[strings.TrimPrefix(filepath.Base(n), "renderD")]; a != "" {
-				d.Arch = a
-			}
-		}
-		f.devices = append(f.devices, d)
 	}
-	if len(f.devices) == 0 {
-		return found{}, errAbsent
-	}
-	return f, nil
+	return now, most
 }
 
 // amdName: only some cards tell their name; the others are named by number.
@@ -76,51 +77,65 @@ func amdName(dir string) string {
 	return "AMD card " + strings.TrimPrefix(pciAMD, "0x") + ":" + strings.TrimPrefix(line(filepath.Join(dir, "device")), "0x")
 }
 
-// hwmon reads the sensors, which count in microwatts and thousandths of a degree.
-func hwmon(dir string) (watts, limit *float64, celsius *int) {
-	sensors, _ := filepath.Glob(filepath.Join(escapeGlob(dir), "hwmon", "hwmon*")) // the pattern is well-formed
-	for _, s := range sensors {
-		// power1_average until the driver of RDNA 3, power1_input since.
-		for _, name := range []string{"power1_average", "power1_input"} {
-			if v := count(filepath.Join(s, name)); v != nil && watts == nil {
-				watts = new(float64(*v) / 1e6)
-			}
-		}
-		if v := count(filepath.Join(s, "power1_cap")); v != nil && limit == nil {
-			limit = new(float64(*v) / 1e6)
-		}
-		if v := count(filepath.Join(s, "temp1_input")); v != nil && celsius == nil {
-			celsius = new(int(*v / 1000))
-		}
-	}
-	return watts, limit, celsius
+// kfdNode is a card as the compute driver's topology has it.
+type kfdNode struct {
+	arch  string
+	units *int   // compute units
+	id    string // of the card's memory files below …/kfd/proc
 }
 
-// kfdArchs maps the number of a render node to the instruction set of its card,
-// from the topology that the compute driver publishes: gfx_target_version is
-// 10000 × major + 100 × minor + step, written gfx<major><minor hex><step hex>.
-func kfdArchs(sysfs string) map[string]string {
-	archs := map[string]string{}
+// kfdNodes maps the name of a render node to its card, from the topology that
+// the compute driver publishes: gfx_target_version is 10000 × major + 100 ×
+// minor + step, written gfx<major><minor hex><step hex>; a compute unit has
+// simd_per_cu of the simd_count. Old Linux tells no gfx_target_version.
+func kfdNodes(sysfs string) map[string]kfdNode {
+	nodes := map[string]kfdNode{}
 	files, _ := filepath.Glob(filepath.Join(escapeGlob(sysfs), "class", "kfd", "kfd", "topology", "nodes", "*", "properties")) // the pattern is well-formed
 	for _, name := range files {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			continue
-		}
-		node, version := "", 0
-		for l := range strings.Lines(string(text)) {
-			switch key, value, _ := strings.Cut(strings.TrimSpace(l), " "); key {
+		render, version, simds, per := "", 0, 0, 0
+		for l := range strings.Lines(contents(name)) {
+			key, value, _ := strings.Cut(strings.TrimSpace(l), " ")
+			n, _ := strconv.Atoi(value) // 0, a processor, where it is no number
+			switch key {
 			case "drm_render_minor":
-				node = value
+				render = value
 			case "gfx_target_version":
-				version, _ = strconv.Atoi(value) // 0, a processor, where it is no number
+				version = n
+			case "simd_count":
+				simds = n
+			case "simd_per_cu":
+				per = n
 			}
 		}
+		node := kfdNode{id: line(filepath.Join(filepath.Dir(name), "gpu_id"))}
+		if version <= 0 && simds <= 0 {
+			continue
+		}
 		if version > 0 {
-			archs[node] = "gfx" + strconv.Itoa(version/10000) + strconv.FormatInt(int64(version/100%100), 16) + strconv.FormatInt(int64(version%100), 16)
+			node.arch = "gfx" + strconv.Itoa(version/10000) + strconv.FormatInt(int64(version/100%100), 16) + strconv.FormatInt(int64(version%100), 16)
+		}
+		if simds > 0 && per > 0 && simds%per == 0 {
+			node.units = new(simds / per)
+		}
+		nodes["renderD"+render] = node
+	}
+	return nodes
+}
+
+// kfdUses lists the processes that compute on a card with ROCm, and their
+// memory, which the compute driver publishes for everybody to read.
+func kfdUses(sysfs, id string) []use {
+	var uses []use
+	if id == "" || id == "0" {
+		return nil
+	}
+	files, _ := filepath.Glob(filepath.Join(escapeGlob(sysfs), "class", "kfd", "kfd", "proc", "*", "vram_"+id)) // the pattern is well-formed
+	for _, name := range files {
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name))); err == nil && pid > 0 {
+			uses = append(uses, use{pid: pid, kind: Compute, bytes: count(name)})
 		}
 	}
-	return archs
+	return uses
 }
 
 // pciCard is a graphics card on the bus, whether or not a driver runs it.
@@ -130,13 +145,13 @@ type pciCard struct {
 	address string
 }
 
-// pciCards lists NVIDIA's and AMD's display controllers (PCI class 03) that
-// the kernel sees.
+// pciCards lists NVIDIA's, AMD's and Intel's display controllers (PCI class 03)
+// that the kernel sees.
 func pciCards(sysfs string) []pciCard {
 	var cards []pciCard
 	dirs, _ := filepath.Glob(filepath.Join(escapeGlob(sysfs), "bus", "pci", "devices", "*")) // the pattern is well-formed
 	for _, dir := range dirs {
-		vendors := map[string]Vendor{pciNvidia: Nvidia, pciAMD: AMD}
+		vendors := map[string]Vendor{pciNvidia: Nvidia, pciAMD: AMD, pciIntel: Intel}
 		v := line(filepath.Join(dir, "vendor"))
 		if vendors[v] == "" || !strings.HasPrefix(line(filepath.Join(dir, "class")), "0x03") {
 			continue

@@ -1,19 +1,28 @@
 // Package gpu says what the machine has: its graphics cards with their memory
-// and load, and the processor and memory beside them.
+// and load and who uses them, and the processor and memory beside them.
 //
-// It imports nothing of ours, decides nothing and starts nothing that stays:
-// Detect looks once and returns plain data. Where the facts come from, in this
-// order, and each card says which it was:
+// It imports nothing of ours, decides nothing and starts nothing that stays.
+// Detect looks once; a Session looks again and again, keeps the library loaded
+// and what it looked up, and remembers the cards it has seen. Both return plain
+// data; Compare tells two looks apart. Where the facts come from, and each card
+// says which it was:
 //
 //	nvml          NVIDIA's management library, loaded into this process without cgo
 //	nvidia-smi    NVIDIA's program, where the library cannot be loaded
 //	amd-sysfs     the files that the Linux driver amdgpu keeps
+//	intel-sysfs   the files that the Linux drivers i915 and xe keep
 //	apple-sysctl  the kernel of a Mac with Apple's own chip
 //	none          no card: a normal answer, with the reason in Machine.Why
 //
-// What a driver does not tell is a nil pointer, never a zero: a card whose
-// memory is unknown is not a card without memory. Bytes are bytes, watts are
-// watts, temperatures degrees Celsius.
+// What a driver does not tell is a nil pointer (or a nil list), never a zero: a
+// card whose memory is unknown is not a card without memory. Bytes are bytes,
+// watts are watts, joules joules, clocks MHz, temperatures degrees Celsius.
+//
+// # Whose memory
+//
+// Memory.Ours is what the processes named by Config.Ours hold; Memory.Others is
+// the rest of what is used, whether or not the driver says by whom. A machine
+// where none is ours needs no driver to say so.
 //
 // # What can go wrong
 //
@@ -21,9 +30,20 @@
 // module that was upgraded under a running library, a card that fell off the
 // bus) is common. Such a state is never an error of Detect: the cards that
 // answer are listed, Notes says which did not, and Why what would mend it.
+// A Session goes on listing a card that it has seen and that no longer answers,
+// with the reason in Device.Lost, and looks for it anew; it may come back.
+//
 // NVIDIA's library runs in our process, so a call into it that never comes back
-// cannot be ended; Detect then leaves that one call behind, goes on without it
-// and says so.
+// cannot be ended; we then leave that one call behind, go on without it and say
+// so. While it is out, a Session makes no other.
+//
+// # What it costs
+//
+// A Session is made to look once a second at less than 0.5 % of a core
+// (BenchmarkLook, BenchmarkWatch). What changes seldom is read every tenth
+// look. What is dear (asking nvidia-smi, searching all processes for users of
+// AMD's and Intel's cards) is done as seldom as its measured cost demands, which
+// needs Config.Now; a figure may then be as old as that.
 package gpu
 
 import (
@@ -43,6 +63,7 @@ const (
 	NVML        Source = "nvml"
 	NvidiaSMI   Source = "nvidia-smi"
 	AMDSysfs    Source = "amd-sysfs"
+	IntelSysfs  Source = "intel-sysfs"
 	AppleSysctl Source = "apple-sysctl"
 	None        Source = "none"
 )
@@ -54,6 +75,7 @@ type Vendor string
 const (
 	Nvidia Vendor = "nvidia"
 	AMD    Vendor = "amd"
+	Intel  Vendor = "intel"
 	Apple  Vendor = "apple"
 )
 
@@ -77,68 +99,6 @@ type Machine struct {
 	Host  Host     `json:"host"`
 }
 
-// Device is one card. A nil pointer is a figure that its driver does not tell.
-type Device struct {
-	// Index is the number that the vendor's own tools give the card. For NVIDIA it
-	// is nvidia-smi's: CUDA numbers cards by speed unless CUDA_DEVICE_ORDER is
-	// PCI_BUS_ID, so a card is named to an engine by its UUID.
-	Index  int    `json:"index"`
-	Vendor Vendor `json:"vendor"`
-	Name   string `json:"name"`
-	UUID   string `json:"uuid,omitempty"`
-	// PCI is the bus address, "0000:01:00.0"; "" where there is none.
-	PCI    string `json:"pci,omitempty"`
-	Source Source `json:"source"`
-	Driver string `json:"driver,omitempty"`
-	// Arch is NVIDIA's compute capability ("8.9") or AMD's instruction set
-	// ("gfx1100"); "" where it is not told.
-	Arch string `json:"arch,omitempty"`
-	// Unified: the card shares the host's memory and has no fixed amount of its own.
-	Unified bool   `json:"unified,omitempty"`
-	Memory  Memory `json:"memory"`
-	Load    Load   `json:"load"`
-}
-
-// Memory of a card, in bytes. Total is what the card has; Reserved what the
-// driver keeps for itself; Used what programs hold, ours or not. Where all are
-// told, Total = Reserved + Used + Free.
-type Memory struct {
-	Total    *int64 `json:"total_bytes"`
-	Reserved *int64 `json:"reserved_bytes,omitempty"`
-	Used     *int64 `json:"used_bytes"`
-	Free     *int64 `json:"free_bytes"`
-}
-
-// Load is what a card is doing.
-type Load struct {
-	// Percent of the last sample period in which something ran, [0, 100].
-	Percent *int `json:"percent"`
-	// Watts drawn now, and the limit in force.
-	Watts      *float64 `json:"watts"`
-	LimitWatts *float64 `json:"limit_watts"`
-	Celsius    *int     `json:"celsius"`
-}
-
-// Host is the machine around the cards, as far as this process may use it.
-type Host struct {
-	OS   string `json:"os"`   // as Go names it: linux, darwin, windows
-	Arch string `json:"arch"` // amd64, arm64
-	CPU  string `json:"cpu"`  // the model's name; "" where it is not told
-	// Cores is how many logical processors this process may use: those it is
-	// allowed to run on, or the share that its control group grants, rounded up,
-	// whichever is smaller. At least 1.
-	Cores int `json:"cores"`
-	// PhysicalCores of the whole machine, without hyper-threads; nil where unknown.
-	PhysicalCores *int `json:"physical_cores"`
-	// Instructions that inference engines ask for, of those that the processor has
-	// and the system supports: "avx2", "fma", "f16c", "avx512f", "neon", …
-	Instructions []string `json:"instructions"`
-	// RAMTotal and RAMFree in bytes, within the control group's limit. Free is
-	// what can be had without swapping: caches that can be dropped count as free.
-	RAMTotal *int64 `json:"ram_total_bytes"`
-	RAMFree  *int64 `json:"ram_free_bytes"`
-}
-
 // Config says where to look. The zero value looks at this machine.
 type Config struct {
 	// Library is the path of NVIDIA's management library; "" tries the names and
@@ -148,9 +108,17 @@ type Config struct {
 	SMI string
 	// SysFS and ProcFS are the roots of Linux's file systems; "" is /sys and /proc.
 	SysFS, ProcFS string
+	// ROCm is the folder of AMD's compute runtime, asked for its version; "" is /opt/rocm.
+	ROCm string
 	// Timeout for each source; 0 is 10 s. A card that sleeps takes a second or two
 	// to wake without the persistence daemon.
 	Timeout time.Duration
+	// Ours names the processes whose memory on a card is ours: the engines. It is
+	// called once in a look, and the answer is not changed. nil: none is ours.
+	Ours func() map[int]bool
+	// Now is the clock by which a Session keeps dear questions rare and turns energy
+	// into power; nil asks everything in every look and tells no such power.
+	Now func() time.Time
 }
 
 func (c Config) withDefaults() Config {
@@ -159,6 +127,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.ProcFS == "" {
 		c.ProcFS = "/proc"
+	}
+	if c.ROCm == "" {
+		c.ROCm = "/opt/rocm"
 	}
 	if c.Timeout == 0 {
 		c.Timeout = 10 * time.Second
@@ -181,59 +152,25 @@ var errAbsent = errors.New("not on this machine")
 // whatever is broken or missing is part of the answer. It may be called from
 // several goroutines and takes from a millisecond to Timeout per source.
 func Detect(ctx context.Context, c Config) (Machine, error) {
-	c = c.withDefaults()
-	m := Machine{GPUs: []Device{}, Source: None, Host: detectHost(c)}
-
-	add := func(f found) {
-		if len(m.GPUs) == 0 && len(f.devices) > 0 {
-			m.Source, m.Driver, m.CUDAVersion = f.devices[0].Source, f.driver, f.cuda
-		}
-		m.GPUs = append(m.GPUs, f.devices...)
-		m.Notes = append(m.Notes, f.notes...)
-	}
-	var why []string
-	f, err := detectNVML(ctx, c)
-	if err != nil || len(f.devices) == 0 {
-		if err != nil && !errors.Is(err, errAbsent) {
-			why = append(why, err.Error())
-		}
-		smi, smiErr := detectSMI(ctx, c)
-		switch {
-		case smiErr == nil && len(smi.devices) > 0:
-			if err != nil && !errors.Is(err, errAbsent) {
-				m.Notes = append(m.Notes, "NVIDIA's library could not be used, so nvidia-smi was asked: "+err.Error())
-			}
-			f, why = smi, nil
-		case smiErr != nil && !errors.Is(smiErr, errAbsent):
-			why = append(why, smiErr.Error())
-		}
-	}
-	add(f)
-	if amd, err := detectAMD(c); err == nil {
-		add(amd)
-	}
-	if apple, err := detectApple(); err == nil {
-		add(apple)
-	}
-	if err := ctx.Err(); err != nil {
-		return Machine{}, fmt.Errorf("looking for graphics cards: %w", err)
-	}
-	m.explain(why, c)
-	return m, nil
+	s := Open(c)
+	m, err := s.Look(ctx)
+	return m, errors.Join(err, s.Close())
 }
 
 // explain says why there is no card, or why one that is there is not listed.
-func (m *Machine) explain(why []string, c Config) {
+func (m *Machine) explain(why []string, buses []pciCard) {
 	seen := map[Vendor]bool{}
 	for _, d := range m.GPUs {
 		seen[d.Vendor] = true
 	}
-	for _, p := range pciCards(c.SysFS) {
+	for _, p := range buses {
 		switch {
 		case p.vendor == Nvidia && !seen[Nvidia]:
 			why = append(why, fmt.Sprintf("There is an NVIDIA card in the machine (%s at %s), but its driver does not answer; install the driver (Debian: sudo apt-get install nvidia-driver; Ubuntu: sudo ubuntu-drivers install) and restart. In a container, start it with the cards: docker run --gpus all.", p.id, p.address))
 		case p.vendor == AMD && !seen[AMD]:
 			why = append(why, fmt.Sprintf("There is an AMD card in the machine (%s at %s), but the driver amdgpu does not run it; load it (sudo modprobe amdgpu). In a container, start it with the card: docker run --device /dev/kfd --device /dev/dri.", p.id, p.address))
+		case p.vendor == Intel && !seen[Intel] && p.address != integratedIntel:
+			why = append(why, fmt.Sprintf("There is an Intel card in the machine (%s at %s), but neither i915 nor xe runs it; load the driver (sudo modprobe xe, Linux 6.8 or newer). In a container, start it with the card: docker run --device /dev/dri.", p.id, p.address))
 		}
 		seen[p.vendor] = true // one sentence per vendor
 	}
@@ -242,7 +179,10 @@ func (m *Machine) explain(why []string, c Config) {
 		return
 	}
 	if len(why) == 0 {
-		why = []string{"No NVIDIA, AMD or Apple graphics card was found; models run on the processor. If there is a card, its driver is not installed."}
+		why = []string{"No NVIDIA, AMD, Intel or Apple graphics card was found; models run on the processor. If there is a card, its driver is not installed."}
+	}
+	for i, w := range why {
+		why[i] = strings.TrimSuffix(w, ".") + "."
 	}
 	m.Why = strings.Join(why, " ")
 }

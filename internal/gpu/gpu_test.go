@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"monitor/internal/needs"
 )
@@ -66,117 +65,6 @@ func same(t *testing.T, what string, got, want any) {
 	}
 }
 
-// fakeNVML builds testdata/nvml.c with switches and returns the library.
-func fakeNVML(t testing.TB, switches ...string) string {
-	t.Helper()
-	if runtime.GOOS != "linux" {
-		needs.Missing(t, "Linux (a shared library in ELF)", "run the tests on Linux")
-	}
-	gcc := needs.Tool(t, "apt-get install -y gcc", "gcc", "cc")
-	lib := filepath.Join(t.TempDir(), "libnvidia-ml.so.1")
-	args := append([]string{"-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", lib}, switches...)
-	if out, err := command(gcc, append(args, filepath.Join("testdata", "nvml.c"))...).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return lib
-}
-
-func TestNVMLTellsEverything(t *testing.T) {
-	c := nowhere(t)
-	c.Library = fakeNVML(t)
-	m := detect(t, c)
-	if m.Source != NVML || m.Driver != "570.124.06" || m.CUDAVersion != "12.8" || m.Why != "" || len(m.Notes) != 0 {
-		t.Errorf("the machine: %s", show(m))
-	}
-	same(t, "cards", m.GPUs, []Device{
-		{
-			Index: 0, Vendor: Nvidia, Name: "NVIDIA GeForce RTX 4090", UUID: "GPU-0a1b2c3d-0000-1111-2222-333344445555", PCI: "0000:01:00.0",
-			Source: NVML, Driver: "570.124.06", Arch: "8.9",
-			Memory: Memory{Total: new(24 * gib), Reserved: new(400 * mib), Used: new(3 * gib), Free: new(24*gib - 400*mib - 3*gib)},
-			Load:   Load{Percent: new(37), Watts: new(21.51), LimitWatts: new(450.0), Celsius: new(41)},
-		},
-		{ // what this card does not tell is unknown, not zero
-			Index: 1, Vendor: Nvidia, Name: "Tesla T4", UUID: "GPU-11111111-2222-3333-4444-555555555555", PCI: "0000:41:00.0",
-			Source: NVML, Driver: "570.124.06", Arch: "8.9",
-			Memory: Memory{Total: new(24 * gib), Reserved: new(400 * mib), Used: new(3 * gib), Free: new(24*gib - 400*mib - 3*gib)},
-		},
-	})
-}
-
-// A driver of another age lacks functions and has others under older names.
-func TestNVMLOfAnOldDriver(t *testing.T) {
-	c := nowhere(t)
-	c.Library = fakeNVML(t, "-DOLD")
-	m := detect(t, c)
-	if len(m.GPUs) != 1 {
-		t.Fatalf("the machine: %s", show(m))
-	}
-	d := m.GPUs[0]
-	same(t, "memory", d.Memory, Memory{Total: new(8 * gib), Used: new(1 * gib), Free: new(7 * gib)})
-	if m.CUDAVersion != "" || d.Arch != "" || d.PCI != "" || d.Load.LimitWatts != nil || d.Unified {
-		t.Errorf("something is told that this driver does not tell: %s", show(m))
-	}
-	if d.Load.Percent == nil || *d.Load.Percent != 37 {
-		t.Errorf("load: %s", show(d.Load))
-	}
-}
-
-func TestNVMLOfACardInTheHostsMemory(t *testing.T) {
-	c := nowhere(t)
-	c.Library = fakeNVML(t, "-DUNIFIED")
-	m := detect(t, c)
-	// Here the older function is missing too, so nothing of the memory is told.
-	for _, d := range m.GPUs {
-		if d.Memory != (Memory{}) {
-			t.Errorf("memory of a card that has none: %s", show(d.Memory))
-		}
-	}
-	if len(m.GPUs) != 2 || !m.GPUs[0].Unified {
-		t.Errorf("the card is not known to share the host's memory: %s", show(m))
-	}
-}
-
-func TestNVMLWithALostCardKeepsTheOthers(t *testing.T) {
-	c := nowhere(t)
-	c.Library = fakeNVML(t, "-DLOST=1")
-	m := detect(t, c)
-	if len(m.GPUs) != 1 || len(m.Notes) != 1 || !strings.Contains(m.Notes[0], "card 1") || !strings.Contains(m.Notes[0], "fell off the bus") {
-		t.Errorf("the machine: %s", show(m))
-	}
-}
-
-func TestNVMLFailures(t *testing.T) {
-	for _, x := range []struct{ name, flag, why string }{
-		{"no kernel module", "-DINIT=9", "modprobe nvidia"},
-		{"upgraded under our feet", "-DINIT=18", "restart the machine"},
-		{"no permission", "-DINIT=4", "group"},
-		{"a number we do not know", "-DINIT=777", "error 777"},
-	} {
-		t.Run(x.name, func(t *testing.T) {
-			c := nowhere(t)
-			c.Library = fakeNVML(t, x.flag)
-			m := detect(t, c)
-			if len(m.GPUs) != 0 || m.Source != None || !strings.Contains(m.Why, x.why) {
-				t.Errorf("want no card and a reason with %q: %s", x.why, show(m))
-			}
-		})
-	}
-}
-
-func TestNVMLThatHangsIsLeftBehind(t *testing.T) {
-	c := nowhere(t)
-	c.Library = fakeNVML(t, "-DHANG=3")
-	c.Timeout = 50 * time.Millisecond
-	start := time.Now()
-	m := detect(t, c)
-	if len(m.GPUs) != 0 || !strings.Contains(m.Why, "did not answer within 50ms") {
-		t.Errorf("the machine: %s", show(m))
-	}
-	if d := time.Since(start); d > 2*time.Second {
-		t.Errorf("waited %s for a library that hangs", d)
-	}
-}
-
 func TestAFileThatIsNoLibrary(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		needs.Missing(t, "Linux", "run the tests on Linux")
@@ -190,7 +78,7 @@ func TestAFileThatIsNoLibrary(t *testing.T) {
 
 func TestWhenTheLibraryFailsTheProgramIsAsked(t *testing.T) {
 	c := nowhere(t)
-	c.Library = fakeNVML(t, "-DINIT=12")
+	c.Library = fakeNVML(t, "0- fail.nvmlInit_v2 12")
 	c.SMI = fakeSMI(t, "cat "+abs(t, "testdata/smi/two-cards-570.csv"))
 	m := detect(t, c)
 	if m.Source != NvidiaSMI || len(m.GPUs) != 2 || m.Why != "" {

@@ -12,6 +12,31 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
+// Host is the machine around the cards, as far as this process may use it.
+type Host struct {
+	OS   string `json:"os"`   // as Go names it: linux, darwin, windows
+	Arch string `json:"arch"` // amd64, arm64
+	CPU  string `json:"cpu"`  // the model's name; "" where it is not told
+	// Cores is how many logical processors this process may use: those it is
+	// allowed to run on, or the share that its control group grants, rounded up,
+	// whichever is smaller. At least 1.
+	Cores int `json:"cores"`
+	// PhysicalCores of the whole machine, without hyper-threads; nil where unknown.
+	PhysicalCores *int `json:"physical_cores"`
+	// Instructions that inference engines ask for, of those that the processor has
+	// and the system supports: "avx2", "fma", "f16c", "avx512f", "neon", …
+	Instructions []string `json:"instructions"`
+	// RAMTotal and RAMFree in bytes, within the control group's limit. Free is
+	// what can be had without swapping: caches that can be dropped count as free.
+	RAMTotal *int64 `json:"ram_total_bytes"`
+	RAMFree  *int64 `json:"ram_free_bytes"`
+	// NUMA: parts of the memory with the processors that are near it; nil where
+	// they are not told (not Linux). Most machines have one.
+	NUMA []Node `json:"numa,omitempty"`
+	// Energy counters of the processor; nil where there is none.
+	Energy []Energy `json:"energy,omitempty"`
+}
+
 // detectHost reads the machine around the cards.
 func detectHost(c Config) Host {
 	h := Host{OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.NumCPU(), Instructions: instructions()}
@@ -61,14 +86,26 @@ func linuxHost(c Config, h *Host) {
 	if h.CPU == "" { // arm64's cpuinfo has numbers only
 		h.CPU = strings.TrimRight(line(filepath.Join(c.ProcFS, "device-tree", "model")), "\x00")
 	}
+	g := readCgroups(c)
+	if g.cores > 0 && g.cores < float64(h.Cores) {
+		h.Cores = max(1, int(math.Ceil(g.cores)))
+	}
+	linuxMemory(c, g, h)
+	h.NUMA = readNUMA(c.SysFS)
+	h.Energy = readEnergy(c.SysFS)
+}
+
+// linuxMoment reads what changes from look to look.
+func linuxMoment(c Config, h *Host) {
+	linuxMemory(c, readCgroups(c), h)
+	h.Energy = readEnergy(c.SysFS)
+}
+
+func linuxMemory(c Config, g cgroups, h *Host) {
 	mem := parseMemInfo(contents(filepath.Join(c.ProcFS, "meminfo")))
 	h.RAMTotal, h.RAMFree = mem["MemTotal"], mem["MemAvailable"]
 	if h.RAMFree == nil { // before Linux 3.14
 		h.RAMFree = mem["MemFree"]
-	}
-	g := readCgroups(c)
-	if g.cores > 0 && g.cores < float64(h.Cores) {
-		h.Cores = max(1, int(math.Ceil(g.cores)))
 	}
 	if g.limit != nil && (h.RAMTotal == nil || *g.limit < *h.RAMTotal) {
 		h.RAMTotal = g.limit

@@ -30,6 +30,8 @@ func hostFacts(_ Config, h *Host) {
 	h.RAMFree = new((int64(free) + int64(spec)) * int64(page))
 }
 
+func refreshHost(c Config, h *Host) { hostFacts(c, h) }
+
 // detectApple names the graphics part of Apple's own chips. It shares the
 // host's memory; how much of it the system lends is Metal's to say, which needs
 // Metal, so it stays unknown here.

@@ -33,5 +33,7 @@ func hostFacts(_ Config, h *Host) {
 	}
 }
 
+func refreshHost(c Config, h *Host) { hostFacts(c, h) }
+
 // detectApple finds nothing: Apple's chips do not run Windows.
 func detectApple() (found, error) { return found{}, errAbsent }

@@ -15,52 +15,6 @@ func onLinux(t *testing.T) {
 	}
 }
 
-func TestAMDThroughSysfs(t *testing.T) {
-	onLinux(t)
-	c := nowhere(t)
-	c.SysFS = tree(t, map[string]string{
-		"module/amdgpu/version":                              "6.12.12\n",
-		"class/drm/card0/device/vendor":                      "0x8086\n",
-		"class/drm/card10-DP-1/status":                       "connected\n",
-		"class/drm/card10/device/vendor":                     "0x1002\n",
-		"class/drm/card10/device/device":                     "0x1638\n",
-		"class/drm/card10/device/uevent":                     "DRIVER=amdgpu\nPCI_SLOT_NAME=0000:07:00.0\n",
-		"class/drm/card10/device/drm/x":                      "",
-		"class/drm/card2/device/vendor":                      "0x1002\n",
-		"class/drm/card2/device/device":                      "0x744c\n",
-		"class/drm/card2/device/unique_id":                   "f3e1c8a9b2d4e6f0\n",
-		"class/drm/card2/device/uevent":                      "DRIVER=amdgpu\nPCI_CLASS=30000\nPCI_SLOT_NAME=0000:03:00.0\n",
-		"class/drm/card3/device/vendor":                      "0x1002\n", // without a memory file: another driver runs it
-		"class/kfd/kfd/topology/nodes/0/properties":          "cpu_cores_count 16\ngfx_target_version 0\ndrm_render_minor 0\n",
-		"class/kfd/kfd/topology/nodes/1/properties":          "cpu_cores_count 0\ngfx_target_version 110000\ndrm_render_minor 129\n",
-		"class/drm/card2/device/drm/renderD129/dev":          "226:129\n",
-		"class/drm/card2/device/product_name":                "AMD Radeon RX 7900 XTX\n",
-		"class/drm/card2/device/mem_info_vram_total":         "25753026560\n",
-		"class/drm/card2/device/mem_info_vram_used":          "1234567168\n",
-		"class/drm/card2/device/gpu_busy_percent":            "63\n",
-		"class/drm/card2/device/hwmon/hwmon4/power1_average": "87000000\n",
-		"class/drm/card2/device/hwmon/hwmon4/power1_cap":     "339000000\n",
-		"class/drm/card2/device/hwmon/hwmon4/temp1_input":    "52000\n",
-		"class/drm/card10/device/mem_info_vram_total":        "536870912\n",
-		"class/drm/card10/device/hwmon/hwmon2/power1_input":  "nonsense\n",
-	})
-	m := detect(t, c)
-	if m.Source != AMDSysfs || m.Driver != "6.12.12" || m.Why != "" {
-		t.Errorf("the machine: %s", show(m))
-	}
-	same(t, "cards", m.GPUs, []Device{
-		{
-			Index: 0, Vendor: AMD, Name: "AMD Radeon RX 7900 XTX", UUID: "f3e1c8a9b2d4e6f0", PCI: "0000:03:00.0", Source: AMDSysfs, Driver: "6.12.12", Arch: "gfx1100",
-			Memory: Memory{Total: new(int64(25753026560)), Used: new(int64(1234567168)), Free: new(int64(25753026560 - 1234567168))},
-			Load:   Load{Percent: new(63), Watts: new(87.0), LimitWatts: new(339.0), Celsius: new(52)},
-		},
-		{
-			Index: 1, Vendor: AMD, Name: "AMD card 1002:1638", PCI: "0000:07:00.0", Source: AMDSysfs, Driver: "6.12.12",
-			Memory: Memory{Total: new(512 * mib)},
-		},
-	})
-}
-
 func TestGfxNames(t *testing.T) {
 	onLinux(t)
 	root := tree(t, map[string]string{
@@ -69,7 +23,11 @@ func TestGfxNames(t *testing.T) {
 		"class/kfd/kfd/topology/nodes/3/properties": "gfx_target_version 120001\ndrm_render_minor 130\n",
 	})
 	// MI200 is gfx90a, MI300 gfx942, RX 9070 gfx1201.
-	same(t, "archs", kfdArchs(root), map[string]string{"128": "gfx90a", "129": "gfx942", "130": "gfx1201"})
+	archs := map[string]string{}
+	for render, node := range kfdNodes(root) {
+		archs[render] = node.arch
+	}
+	same(t, "archs", archs, map[string]string{"renderD128": "gfx90a", "renderD129": "gfx942", "renderD130": "gfx1201"})
 }
 
 const cpuinfo = `processor	: 0

@@ -19,15 +19,19 @@ type status int32
 // The values that are told apart, from nvml.h.
 const (
 	nvmlSuccess          status = 0
+	nvmlUninitialized    status = 1
 	nvmlNotSupported     status = 3
 	nvmlNoPermission     status = 4
 	nvmlNotFound         status = 6
+	nvmlInsufficientSize status = 7
 	nvmlDriverNotLoaded  status = 9
 	nvmlLibraryNotFound  status = 12
 	nvmlFunctionNotFound status = 13
 	nvmlGPULost          status = 15
 	nvmlResetRequired    status = 16
+	nvmlBlocked          status = 17
 	nvmlVersionMismatch  status = 18
+	nvmlGPUNotFound      status = 28
 )
 
 // Error says what happened and what mends it; the library's own words
@@ -38,7 +42,9 @@ func (s status) Error() string {
 		return "not supported by this card"
 	case nvmlNoPermission:
 		return "no permission to use the card; add your user to the group that owns /dev/nvidia* (often video or render) and log in again"
-	case nvmlNotFound:
+	case nvmlBlocked:
+		return "the system keeps this process from the card (a control group or container without it); start the container with the cards: docker run --gpus all"
+	case nvmlNotFound, nvmlGPUNotFound:
 		return "there is no such card"
 	case nvmlDriverNotLoaded:
 		return "NVIDIA's library is installed but the kernel module is not loaded; load it (sudo modprobe nvidia) or restart; with Secure Boot, the module must be signed"
@@ -50,16 +56,40 @@ func (s status) Error() string {
 		return "the card fell off the bus; restart the machine, and if it comes again look at its power and seat"
 	case nvmlResetRequired:
 		return "the card must be reset (sudo nvidia-smi --gpu-reset, or restart)"
+	case nvmlUninitialized:
+		return "NVIDIA's library has lost its connection to the driver"
 	case nvmlVersionMismatch:
 		return "the driver was upgraded while its old kernel module is still loaded (driver/library version mismatch); restart the machine"
 	}
 	return fmt.Sprintf("NVIDIA's library answers with error %d", int32(s))
 }
 
-// nvml is the loaded library. Every function is looked up when it is called:
+// gone says whether the card, and not only this question to it, is out of reach.
+func (s status) gone() bool {
+	switch s {
+	case nvmlNotFound, nvmlGPULost, nvmlResetRequired, nvmlBlocked, nvmlGPUNotFound, nvmlUninitialized:
+		return true
+	}
+	return false
+}
+
+// nvml is the loaded library. A function is looked up when it is first called:
 // drivers of different ages lack different ones.
 type nvml struct {
 	symbol func(name string) (uintptr, error)
+	known  map[string]uintptr // 0: the library lacks it
+}
+
+func (l nvml) find(name string) uintptr {
+	fn, ok := l.known[name]
+	if !ok {
+		var err error
+		if fn, err = l.symbol(name); err != nil {
+			fn = 0
+		}
+		l.known[name] = fn
+	}
+	return fn
 }
 
 // call calls the first of the names that the library has. Arguments are plain
@@ -69,8 +99,8 @@ type nvml struct {
 //go:uintptrescapes
 func (l nvml) call(names []string, args ...uintptr) error {
 	for _, n := range names {
-		fn, err := l.symbol(n)
-		if err != nil || fn == 0 {
+		fn := l.find(n)
+		if fn == 0 {
 			continue
 		}
 		r, _, _ := purego.SyscallN(fn, args...)
@@ -83,15 +113,15 @@ func (l nvml) call(names []string, args ...uintptr) error {
 }
 
 // text calls a function that fills a buffer with a C string. 96 bytes is
-// NVML_DEVICE_UUID_V2_BUFFER_SIZE and NVML_DEVICE_NAME_V2_BUFFER_SIZE, the
-// longest of those asked for.
-func (l nvml) text(names []string, device ...uintptr) (string, error) {
-	buf := new([96]byte)
+// NVML_DEVICE_UUID_V2_BUFFER_SIZE and NVML_DEVICE_NAME_V2_BUFFER_SIZE; a
+// program's path is longer, and cut by the library.
+func (l nvml) text(names []string, args ...uintptr) (string, error) {
+	buf := new([1024]byte)
 	// Pinned: the escape rule of call sees only conversions among its own arguments.
 	var pin runtime.Pinner
 	pin.Pin(buf)
 	defer pin.Unpin()
-	err := l.call(names, append(device, uintptr(unsafe.Pointer(buf)), uintptr(len(buf)))...)
+	err := l.call(names, append(args, uintptr(unsafe.Pointer(buf)), uintptr(len(buf)))...)
 	if err != nil {
 		return "", err
 	}
@@ -109,152 +139,137 @@ func (l nvml) number(names []string, args ...uintptr) (uint32, error) {
 	return *v, err
 }
 
-// memoryV2 is nvmlMemory_v2_t, which tells the driver's own share apart.
-type memoryV2 struct {
-	version               uint32
-	_                     uint32
-	total, reserved, free uint64
-	used                  uint64
+// nvmlSource is NVIDIA's library in a session.
+type nvmlSource struct {
+	c     Config
+	calls patient[answer]
+	state *nvmlState
+	gone  map[int]string // cards that did not answer in the last look, and why
 }
 
-// memoryV1 is nvmlMemory_t, in which used includes the driver's share.
-type memoryV1 struct{ total, free, used uint64 }
-
-func (l nvml) memory(device uintptr) (Memory, error) {
-	// NVML_STRUCT_VERSION: the size of the structure and its version's number.
-	v2 := &memoryV2{version: uint32(unsafe.Sizeof(memoryV2{})) | 2<<24}
-	err := l.call([]string{"nvmlDeviceGetMemoryInfo_v2"}, device, uintptr(unsafe.Pointer(v2)))
-	if err == nil {
-		return Memory{Total: bytes(v2.total), Reserved: bytes(v2.reserved), Used: bytes(v2.used), Free: bytes(v2.free)}, nil
-	}
-	v1 := new(memoryV1)
-	if old := l.call([]string{"nvmlDeviceGetMemoryInfo"}, device, uintptr(unsafe.Pointer(v1))); errors.Is(old, nvmlFunctionNotFound) {
-		return Memory{}, err
-	} else if old != nil {
-		return Memory{}, old
-	}
-	return Memory{Total: bytes(v1.total), Used: bytes(v1.used), Free: bytes(v1.free)}, nil
+type answer struct {
+	f    found
+	gone map[int]string
+	err  error
 }
 
-// bytes is n as a figure; a count that no card can have is none.
-func bytes(n uint64) *int64 {
-	if n > 1<<60 {
-		return nil
-	}
-	return new(int64(n))
-}
+func newNVML(c Config) nvmlSource { return nvmlSource{c: c, state: &nvmlState{path: c.Library}} }
 
-// detectNVML asks the library, giving it c.Timeout.
-func detectNVML(ctx context.Context, c Config) (found, error) {
-	type answer struct {
-		f   found
-		err error
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+// find asks the library, giving it c.Timeout.
+func (n *nvmlSource) find(ctx context.Context, t turn) (found, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.c.Timeout)
 	defer cancel()
-	done := make(chan answer, 1) // with room, so that a late answer ends its goroutine
-	go func() {
-		f, err := askNVML(c.Library)
-		done <- answer{f, err}
-	}()
-	select {
-	case a := <-done:
-		return a.f, a.err
-	case <-ctx.Done():
-		return found{}, fmt.Errorf("NVIDIA's library did not answer within %s; the driver hangs: restart the machine", c.Timeout)
+	state := n.state
+	a, err := n.calls.do(ctx, func() answer { return state.look(t) })
+	n.gone = nil
+	switch {
+	case errors.Is(err, errHangs):
+		return found{}, fmt.Errorf("NVIDIA's library has still not answered an earlier look, after %s and more; the driver hangs: restart the machine", n.c.Timeout)
+	case err != nil:
+		return found{}, fmt.Errorf("NVIDIA's library did not answer within %s; the driver hangs: restart the machine", n.c.Timeout)
 	}
+	n.gone = a.gone
+	return a.f, a.err
 }
 
-func askNVML(path string) (found, error) {
-	symbol, err := openLibrary(path)
-	if err != nil {
-		return found{}, err
+// lost says why a card of an earlier look is not in the last one; "" where the
+// library does not know it any more.
+func (n *nvmlSource) lost(d Device) string { return n.gone[d.Index] }
+
+func (n *nvmlSource) close(ctx context.Context) {
+	state := n.state
+	_, _ = n.calls.do(ctx, func() answer { state.stop(); return answer{} }) // what hangs stays behind
+}
+
+// nvmlState is what a session keeps of the library. It belongs to the call in
+// flight.
+type nvmlState struct {
+	path    string
+	lib     nvml
+	running bool
+	err     error // why it is not running
+	driver  string
+	cuda    string
+	count   uint32
+	most    uint32 // cards at the best of times
+	missing bool   // a card is gone
+	cards   map[uint32]*nvmlCard
+}
+
+func (s *nvmlState) start() error {
+	if s.lib.symbol == nil {
+		symbol, err := openLibrary(s.path)
+		if err != nil {
+			return err
+		}
+		s.lib = nvml{symbol, map[string]uintptr{}}
 	}
-	l := nvml{symbol}
-	if err := l.call([]string{"nvmlInit_v2", "nvmlInit"}); err != nil {
-		return found{}, err
+	if err := s.lib.call([]string{"nvmlInit_v2", "nvmlInit"}); err != nil {
+		return err
 	}
-	// Its result would change nothing: the next nvmlInit starts anew.
-	defer l.call([]string{"nvmlShutdown"}) //nolint:errcheck
-	var f found
-	f.driver, _ = l.text([]string{"nvmlSystemGetDriverVersion"}) // "" where it is not told
+	s.running, s.cards, s.count, s.cuda = true, map[uint32]*nvmlCard{}, 0, ""
+	s.driver, _ = s.lib.text([]string{"nvmlSystemGetDriverVersion"}) // "" where it is not told
 	// CUDA_VERSION = 1000 × major + 10 × minor.
-	if v, err := l.number([]string{"nvmlSystemGetCudaDriverVersion_v2", "nvmlSystemGetCudaDriverVersion"}); err == nil && v >= 1000 {
-		f.cuda = fmt.Sprintf("%d.%d", v/1000, v%1000/10)
+	if v, err := s.lib.number([]string{"nvmlSystemGetCudaDriverVersion_v2", "nvmlSystemGetCudaDriverVersion"}); err == nil && v >= 1000 {
+		s.cuda = fmt.Sprintf("%d.%d", v/1000, v%1000/10)
 	}
-	n, err := l.number([]string{"nvmlDeviceGetCount_v2", "nvmlDeviceGetCount"})
+	return nil
+}
+
+// stop gives the library's connection to the driver back. Its result would
+// change nothing: the next start begins anew.
+func (s *nvmlState) stop() {
+	if s.running {
+		_ = s.lib.call([]string{"nvmlShutdown"})
+	}
+	s.running = false
+}
+
+// look reads all cards. The library sees cards that come only when it is
+// started anew, so that is done when one is gone or the bus has changed.
+func (s *nvmlState) look(t turn) answer {
+	if s.running && (t.moved || s.missing && t.revive) {
+		s.stop()
+		s.err = nil
+	}
+	if !s.running {
+		if s.err != nil && !t.revive {
+			return answer{err: s.err}
+		}
+		if s.err = s.start(); s.err != nil {
+			return answer{err: s.err}
+		}
+	}
+	n, err := s.lib.number([]string{"nvmlDeviceGetCount_v2", "nvmlDeviceGetCount"})
 	if err != nil {
-		return found{}, fmt.Errorf("NVIDIA's library does not say how many cards there are: %w", err)
+		s.stop()
+		s.err = fmt.Errorf("NVIDIA's library does not say how many cards there are: %w", err)
+		return answer{err: s.err}
 	}
 	const most = 1024 // a broken library must not keep us busy for ever
-	for i := range min(n, most) {
-		d, err := l.device(i, f.driver)
+	n = min(n, most)
+	if n != s.count {
+		clear(s.cards) // the numbers may mean other cards now
+		s.count = n
+	}
+	s.most = max(s.most, n)
+	s.missing = n < s.most
+	a := answer{f: found{driver: s.driver, cuda: s.cuda}, gone: map[int]string{}}
+	for i := range n {
+		d, notes, err := s.device(i, t.slow)
 		if err != nil {
-			f.notes = append(f.notes, fmt.Sprintf("NVIDIA card %d is left out: %v", i, err))
+			delete(s.cards, i)
+			s.missing = true
+			a.gone[int(i)] = err.Error()
+			a.f.notes = append(a.f.notes, fmt.Sprintf("NVIDIA card %d is left out: %v", i, err))
 			continue
 		}
-		f.devices = append(f.devices, d)
+		a.f.devices = append(a.f.devices, d)
+		a.f.notes = append(a.f.notes, notes...)
 	}
-	if len(f.devices) == 0 && len(f.notes) > 0 {
-		return found{}, errors.New(strings.Join(f.notes, " "))
+	if len(a.f.devices) == 0 && len(a.f.notes) > 0 {
+		a.err = errors.New(strings.Join(a.f.notes, " "))
+		a.f = found{}
 	}
-	return f, nil
-}
-
-// device reads one card. Only a card that cannot be reached is an error.
-func (l nvml) device(i uint32, driver string) (Device, error) {
-	h := new(uintptr)
-	if err := l.call([]string{"nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetHandleByIndex"}, uintptr(i), uintptr(unsafe.Pointer(h))); err != nil {
-		return Device{}, err
-	}
-	d := Device{Index: int(i), Vendor: Nvidia, Source: NVML, Driver: driver}
-	var err error
-	if d.Name, err = l.text([]string{"nvmlDeviceGetName"}, *h); err != nil {
-		if errors.Is(err, nvmlGPULost) || errors.Is(err, nvmlResetRequired) {
-			return Device{}, err
-		}
-		d.Name = "NVIDIA card of unknown name"
-	}
-	// From here on, what is not told stays unknown.
-	d.UUID, _ = l.text([]string{"nvmlDeviceGetUUID"}, *h)
-	d.PCI = l.pci(*h)
-	if d.Memory, err = l.memory(*h); errors.Is(err, nvmlNotSupported) {
-		d.Unified = true // GB10, Jetson: the card lives in the host's memory
-	}
-	type utilisation struct{ gpu, memory uint32 }
-	u := new(utilisation)
-	if err := l.call([]string{"nvmlDeviceGetUtilizationRates"}, *h, uintptr(unsafe.Pointer(u))); err == nil && u.gpu <= 100 {
-		d.Load.Percent = new(int(u.gpu))
-	}
-	const sensorGPU = 0
-	if t, err := l.number([]string{"nvmlDeviceGetTemperature"}, *h, sensorGPU); err == nil {
-		d.Load.Celsius = new(int(t))
-	}
-	if mw, err := l.number([]string{"nvmlDeviceGetPowerUsage"}, *h); err == nil {
-		d.Load.Watts = new(float64(mw) / 1000)
-	}
-	if mw, err := l.number([]string{"nvmlDeviceGetEnforcedPowerLimit", "nvmlDeviceGetPowerManagementLimit"}, *h); err == nil {
-		d.Load.LimitWatts = new(float64(mw) / 1000)
-	}
-	cc := new([2]int32)
-	if err := l.call([]string{"nvmlDeviceGetCudaComputeCapability"}, *h, uintptr(unsafe.Pointer(&cc[0])), uintptr(unsafe.Pointer(&cc[1]))); err == nil && cc[0] > 0 {
-		d.Arch = fmt.Sprintf("%d.%d", cc[0], cc[1])
-	}
-	return d, nil
-}
-
-// pciInfo is nvmlPciInfo_t as nvmlDeviceGetPciInfo_v2 and _v3 fill it.
-type pciInfo struct {
-	legacy                                           [16]byte
-	domain, bus, device, pciDeviceID, pciSubSystemID uint32
-	busID                                            [32]byte
-}
-
-func (l nvml) pci(h uintptr) string {
-	p := new(pciInfo)
-	if err := l.call([]string{"nvmlDeviceGetPciInfo_v3", "nvmlDeviceGetPciInfo_v2"}, h, uintptr(unsafe.Pointer(p))); err != nil {
-		return ""
-	}
-	s, _, _ := strings.Cut(string(p.busID[:]), "\x00")
-	return shortPCI(s)
+	return a
 }

@@ -4,7 +4,15 @@ package gpu
 
 import "context"
 
-// detectNVML finds nothing: NVIDIA has no driver for this system, or this is
+// nvmlSource finds nothing: NVIDIA has no driver for this system, or this is
 // the build that loads no library into itself (go build -tags static), which
 // asks nvidia-smi.
-func detectNVML(context.Context, Config) (found, error) { return found{}, errAbsent }
+type nvmlSource struct{}
+
+func newNVML(Config) nvmlSource { return nvmlSource{} }
+
+func (*nvmlSource) find(context.Context, turn) (found, error) { return found{}, errAbsent }
+
+func (*nvmlSource) lost(Device) string { return "" }
+
+func (*nvmlSource) close(context.Context) {}
