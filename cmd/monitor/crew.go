@@ -188,7 +188,7 @@ func (c *crew) Close() error {
 // machine is what the catalogue's rule needs to know of this machine.
 func (p *Program) machine(ctx context.Context) catalog.Machine {
 	if p.seen == nil {
-		m, err := gpu.Detect(ctx, gpu.Config{})
+		m, err := gpu.Detect(ctx, gpuConfig(p))
 		if err != nil {
 			return catalog.Machine{} // ctx is over; whoever asked will see that too
 		}

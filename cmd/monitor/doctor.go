@@ -93,7 +93,7 @@ func (p doctorCommand) doctor(ctx context.Context, quick bool) []check {
 	add(p.checkDatabase(ctx, quick))
 	add(p.checkJobs(ctx))
 	add(p.checkDisk())
-	add(checkMachine(ctx))
+	add(p.checkMachine(ctx))
 	if !quick && engCheck.Result == good && modelCheck.Result == good {
 		add(p.checkAnswer(ctx, model))
 	}
@@ -203,8 +203,8 @@ func (p doctorCommand) checkDisk() check {
 	return check{"disk", good, "more than " + fetch.Bytes(lowDisk) + " free for " + p.folders.Data, ""}
 }
 
-func checkMachine(ctx context.Context) check {
-	m, err := gpu.Detect(ctx, gpu.Config{})
+func (p doctorCommand) checkMachine(ctx context.Context) check {
+	m, err := gpu.Detect(ctx, gpuConfig(p.Program))
 	if err != nil {
 		return check{"gpu", warning, err.Error(), ""}
 	}
@@ -213,7 +213,11 @@ func checkMachine(ctx context.Context) check {
 	}
 	var names []string
 	for _, g := range m.GPUs {
-		names = append(names, g.Name)
+		name := g.Name
+		if g.Unified {
+			name += " (shares the host's memory)"
+		}
+		names = append(names, name)
 	}
 	return check{"gpu", good, strings.Join(names, ", "), ""}
 }

@@ -184,13 +184,13 @@ func (p *Program) installWheel(ctx context.Context, ec engine.Config) (engine.En
 func releaseMachine(m gpu.Machine) engine.ReleaseMachine {
 	out := engine.ReleaseMachine{CUDADriver: m.CUDAVersion}
 	for _, d := range m.GPUs {
-		out.Vulkan = out.Vulkan || d.Vendor == gpu.Nvidia || d.Vendor == gpu.AMD
+		out.Vulkan = out.Vulkan || d.Vendor == gpu.Nvidia || d.Vendor == gpu.AMD || d.Vendor == gpu.Intel && !d.Unified
 	}
 	return out
 }
 
 func (p engineCommands) installRelease(ctx context.Context, tag, variant, sum string) error {
-	m, err := gpu.Detect(ctx, gpu.Config{})
+	m, err := gpu.Detect(ctx, gpuConfig(p.Program))
 	if err != nil {
 		return err
 	}

@@ -39,14 +39,20 @@ type progress struct {
 
 // terminal says whether progress goes to a person's terminal, and its width.
 func (p *Program) terminal() (tty bool, width int) {
-	f, ok := p.Stderr.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) || p.Getenv("TERM") == "dumb" {
-		return false, 0
+	tty, width, _ = screen(p.Stderr, p.Getenv)
+	return tty, width
+}
+
+// screen says whether w is a person's terminal, and its size in characters.
+func screen(w io.Writer, getenv func(string) string) (tty bool, width, height int) {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) || getenv("TERM") == "dumb" {
+		return false, 0, 0
 	}
-	if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 20 {
-		return true, w
+	if w, h, err := term.GetSize(int(f.Fd())); err == nil && w > 20 && h > 3 {
+		return true, w, h
 	}
-	return true, 80
+	return true, 80, 24
 }
 
 // newProgress starts showing; the caller must close it.

@@ -20,6 +20,7 @@ import (
 // config.schema.json beside this file describes the same for editors.
 type Settings struct {
 	Engine   EngineSettings   `yaml:"engine"`
+	GPU      GPUSettings      `yaml:"gpu"`
 	Model    string           `yaml:"model"`
 	Analyze  AnalyzeSettings  `yaml:"analyze"`
 	Store    StoreSettings    `yaml:"store"`
@@ -37,6 +38,12 @@ type EngineSettings struct {
 	// FirstToken and NextToken are deadlines of a request; 0 is the runner's.
 	FirstToken time.Duration `yaml:"first_token"`
 	NextToken  time.Duration `yaml:"next_token"`
+}
+
+// GPUSettings say where NVIDIA's driver is, where it is not found by itself.
+type GPUSettings struct {
+	Library string `yaml:"library"`
+	SMI     string `yaml:"nvidia_smi"`
 }
 
 // AnalyzeSettings are defaults for the flags of analyze.

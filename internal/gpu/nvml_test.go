@@ -16,43 +16,51 @@ import (
 	"monitor/internal/needs"
 )
 
-// built are the libraries of this test process, by their switches.
-var built = struct {
-	sync.Mutex
-	libs map[string][]byte
-}{libs: map[string][]byte{}}
+// The stand-in of NVIDIA's library, built once in a test process.
+var (
+	plainNVML = sync.OnceValues(func() ([]byte, error) { return buildNVML() })
+	extraNVML = sync.OnceValues(func() ([]byte, error) { return buildNVML("-DPROCESS_EXTRA") })
+)
+
+func buildNVML(switches ...string) ([]byte, error) {
+	dir, err := os.MkdirTemp("", "nvml")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	lib := filepath.Join(dir, "lib.so")
+	cc, err := lookPath("gcc", "cc")
+	if err != nil {
+		return nil, err
+	}
+	args := append(switches, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", lib, filepath.Join("testdata", "nvml.c"), "-ldl")
+	if out, err := command(cc, args...).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, out)
+	}
+	return os.ReadFile(lib)
+}
 
 // fakeNVML is a stand-in of NVIDIA's library in a folder of its own, with a
 // script (testdata/nvml.c says what stands there).
 func fakeNVML(t testing.TB, script ...string) string {
 	t.Helper()
-	return fakeNVMLBuilt(t, "", script...)
+	return fakeNVMLBuilt(t, plainNVML, script...)
 }
 
-func fakeNVMLBuilt(t testing.TB, flag string, script ...string) string {
+func fakeNVMLBuilt(t testing.TB, build func() ([]byte, error), script ...string) string {
 	t.Helper()
 	if runtime.GOOS != "linux" {
 		needs.Missing(t, "Linux (a shared library in ELF)", "run the tests on Linux")
 	}
-	gcc := needs.Tool(t, "apt-get install -y gcc", "gcc", "cc")
+	needs.Tool(t, "apt-get install -y gcc", "gcc", "cc")
+	b, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A copy each: the loader knows libraries by their file, and the script is beside it.
 	dir := t.TempDir()
 	lib := filepath.Join(dir, "libnvidia-ml.so.1")
-	built.Lock()
-	defer built.Unlock()
-	if built.libs[flag] == nil {
-		args := []string{"-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", lib, filepath.Join("testdata", "nvml.c"), "-ldl"}
-		if flag != "" {
-			args = append([]string{flag}, args...)
-		}
-		if out, err := command(gcc, args...).CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-		built.libs[flag] = mustRead(t, lib)
-		if err := os.Remove(lib); err != nil { // the loader knows libraries by their inode
-			t.Fatal(err)
-		}
-	}
-	write(t, lib, built.libs[flag])
+	write(t, lib, b)
 	write(t, filepath.Join(dir, "script"), []byte(strings.Join(script, "\n")+"\n"))
 	return lib
 }
@@ -280,9 +288,9 @@ func TestNVMLListsOfProcessesInEveryLayout(t *testing.T) {
 	}
 	script = append(script, "0- card0.process graphics 1000 10", "0- card1.process compute 5 -")
 	want := ""
-	for _, flag := range []string{"", "-DPROCESS_EXTRA"} {
+	for flag, build := range map[string]func() ([]byte, error){"as they are": plainNVML, "longer": extraNVML} {
 		c := nowhere(t)
-		c.Library = fakeNVMLBuilt(t, flag, script...)
+		c.Library = fakeNVMLBuilt(t, build, script...)
 		c.Ours = func() map[int]bool { return map[int]bool{1000: true, 1099: true, 5: true} }
 		m := detect(t, c)
 		if len(m.GPUs) != 2 || len(m.GPUs[0].Processes) != 100 {

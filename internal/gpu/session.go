@@ -52,9 +52,9 @@ func Open(c Config) *Session {
 	}
 }
 
-// Close unloads what can be unloaded. A call that hangs in the driver stays
-// behind; Close does not wait for it. It may be called more than once; the error
-// is always nil and there so that a Session is an io.Closer.
+// Close gives back what the library holds, in a second at most. A call that hangs
+// in the driver stays behind; Close does not wait for it. It may be called more
+// than once; the error is always nil and there so that a Session is an io.Closer.
 func (s *Session) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -62,7 +62,7 @@ func (s *Session) Close() error {
 		return nil
 	}
 	s.shut = true
-	ctx, cancel := context.WithTimeout(context.Background(), s.c.Timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), min(s.c.Timeout, time.Second))
 	defer cancel()
 	s.nvml.close(ctx)
 	return nil

@@ -97,6 +97,25 @@ func othersAtWork(dir string) bool {
 	return err == nil && !strings.HasPrefix(string(b), fmt.Sprintf("pid %d,", os.Getpid()))
 }
 
+// Holder is the process that writes to a data folder: its number and its command
+// line, which begins with the program's name. 0 and "" where there is none, or
+// none that can be read. It takes no lock, so a process that was killed is named
+// until the next one writes: look whether it is there.
+func Holder(dir string) (pid int, command string) {
+	f, err := os.Open(filepath.Join(dir, lockName))
+	if err != nil {
+		return 0, ""
+	}
+	defer f.Close()
+	number, rest, ok := strings.Cut(strings.TrimPrefix(owner(f), "pid "), ", ")
+	pid, err = strconv.Atoi(number)
+	if !ok || err != nil || pid <= 0 {
+		return 0, ""
+	}
+	command, _, _ = strings.Cut(rest, ", since ")
+	return pid, command
+}
+
 // self describes this process: "pid 4711, monitor analyze ., since …". Arguments
 // can hold anything, so the text is cut and kept to one line.
 func self() string {

@@ -10,10 +10,10 @@
 //
 // and the last line that fits counts. Keys:
 //
-//	count N                       this many cards (0 to 2)
+//	count N                       this many cards (0 to 2); more than before only after the next nvmlInit
 //	fail.FUNCTION CODE            the function fails, for all cards
 //	hang.FUNCTION 1               it does not return until there is a file "release" (or 20 s)
-//	cardN.lost CODE               every call about the card fails
+//	cardN.lost CODE               every call about the card fails, and goes on failing until the next nvmlInit
 //	cardN.fail.FUNCTION CODE      one function fails for this card
 //	cardN.used MIB                memory used; cardN.name, cardN.throttle HEX, cardN.mig 1
 //	cardN.process KIND PID MIB    one line each; KIND is compute or graphics, MIB - is "not told"
@@ -45,7 +45,8 @@ struct attributes { u32 sms, copy, dec, enc, jpg, ofa, gi, ci; u64 mib; };
 #define GIB (1024ull * 1024 * 1024)
 #define MIB (1024ull * 1024)
 
-static int running, look = -1;
+static int running, look = -1, dead[2];
+static u32 seen;
 
 struct line { int from, to; char key[64], value[160]; };
 static struct line script[256];
@@ -103,7 +104,8 @@ static ret enter(const char *fn, dev d) {
 	if ((v = get(key))) return atoi(v);
 	if (!d) return 0;
 	if (!running) return 1;
-	if ((v = of(d, "lost", ""))) return atoi(v);
+	if ((v = of(d, "lost", ""))) dead[d->n] = atoi(v);
+	if (dead[d->n]) return dead[d->n];
 	if ((v = of(d, "fail.", fn))) return atoi(v);
 	return 0;
 }
@@ -119,6 +121,9 @@ static ret start(const char *fn) {
 	read_script();
 	ret r = enter(fn, 0);
 	running = r == 0;
+	dead[0] = dead[1] = 0;
+	const char *v = get("count");
+	seen = v ? (u32)atoi(v) : 2;
 	return r;
 }
 ret nvmlInit_v2(void) { return start(__func__); }
@@ -132,6 +137,8 @@ static ret count(const char *fn, u32 *n, u32 most) {
 	ret r = enter(fn, 0);
 	const char *v = get("count");
 	*n = v ? (u32)atoi(v) : most;
+	if (*n > seen) *n = seen;
+	seen = *n;
 	return r;
 }
 ret nvmlDeviceGetCount_v2(u32 *n) { return count(__func__, n, 2); }
