@@ -100,11 +100,11 @@ func (p gpuCommand) printCard(d gpu.Device) {
 	}
 	memory := []string{amount("", d.Memory.Total, "in all"), amount("", d.Memory.Free, "free")}
 	if d.Memory.Ours != nil && d.Memory.Others != nil {
-		memory = append(memory, amount("", d.Memory.Ours, "ours"), amount("", d.Memory.Others, "used by others"))
+		memory = append(memory, amount("", d.Memory.Ours, "used by us"), amount("", d.Memory.Others, "used by others"))
 	} else {
 		memory = append(memory, amount("", d.Memory.Used, "used (the driver does not say by whom)"))
 	}
-	memory = append(memory, amount("", d.Memory.Reserved, "kept by the driver"), count(d.Memory.BusBits, "-bit bus"))
+	memory = append(memory, amount("", d.Memory.Reserved, "kept by the driver"), amount("", d.Memory.Shared, "of the host's beside it"), count(d.Memory.BusBits, "-bit bus"))
 	switch known := nonEmpty(memory...); {
 	case d.Unified:
 		row("memory", append([]string{"the host's"}, known...)...)

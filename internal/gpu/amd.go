@@ -27,8 +27,11 @@ func (s *drmSource) amd(card drmCard) (Device, bool) {
 	d := Device{
 		Vendor: AMD, Source: AMDSysfs, Driver: s.amdDriver, Name: amdName(card.dir), Runtime: s.rocm, Arch: node.arch,
 		UUID: line(filepath.Join(card.dir, "unique_id")), PCI: card.pci, Units: Units{SMs: node.units},
-		Memory: Memory{Total: total, Used: count(filepath.Join(card.dir, "mem_info_vram_used"))},
-		Link:   cardLink(card.dir, pciAMD), Modes: displays(card),
+		Memory: Memory{
+			Total: total, Used: count(filepath.Join(card.dir, "mem_info_vram_used")),
+			Shared: count(filepath.Join(card.dir, "mem_info_gtt_total")), SharedUsed: count(filepath.Join(card.dir, "mem_info_gtt_used")),
+		},
+		Link: cardLink(card.dir, pciAMD), Modes: displays(card),
 	}
 	if u := d.Memory.Used; u != nil && *u <= *total {
 		d.Memory.Free = new(*total - *u)

@@ -61,6 +61,11 @@ type Memory struct {
 	// nil where the driver does not say what ours hold.
 	Ours   *int64 `json:"used_by_us_bytes"`
 	Others *int64 `json:"used_by_others_bytes"`
+	// Shared is how much of the host's memory the card may use beside its own, and
+	// SharedUsed how much it does (AMD's GTT; for the graphics part of a processor
+	// that is most of what it has).
+	Shared     *int64 `json:"shared_total_bytes,omitempty"`
+	SharedUsed *int64 `json:"shared_used_bytes,omitempty"`
 	// BusBits is the width of the memory's bus.
 	BusBits *int `json:"bus_bits,omitempty"`
 }

@@ -43,7 +43,8 @@
 // (BenchmarkLook, BenchmarkWatch). What changes seldom is read every tenth
 // look. What is dear (asking nvidia-smi, searching all processes for users of
 // AMD's and Intel's cards) is done as seldom as its measured cost demands, which
-// needs Config.Now; a figure may then be as old as that.
+// needs Config.Now; a figure may then be as old as that. A card that would sleep
+// while nobody asks it stays awake while a Session does.
 package gpu
 
 import (

@@ -67,7 +67,7 @@ func (s status) Error() string {
 // gone says whether the card, and not only this question to it, is out of reach.
 func (s status) gone() bool {
 	switch s {
-	case nvmlNotFound, nvmlGPULost, nvmlResetRequired, nvmlBlocked, nvmlGPUNotFound, nvmlUninitialized:
+	case nvmlGPULost, nvmlResetRequired, nvmlBlocked, nvmlGPUNotFound, nvmlUninitialized:
 		return true
 	}
 	return false
@@ -260,6 +260,9 @@ func (s *nvmlState) look(t turn) answer {
 		if err != nil {
 			delete(s.cards, i)
 			s.missing = true
+			if errors.Is(err, nvmlUninitialized) {
+				defer s.stop() // the next look starts it
+			}
 			a.gone[int(i)] = err.Error()
 			a.f.notes = append(a.f.notes, fmt.Sprintf("NVIDIA card %d is left out: %v", i, err))
 			continue

@@ -179,8 +179,7 @@ func (r *cardReader) load(d *Device) {
 			d.Load.MemoryPercent = new(int(u.memory))
 		}
 	}
-	const sensorGPU = 0
-	d.Load.Celsius = r.number(1000, []string{"nvmlDeviceGetTemperature"}, sensorGPU)
+	d.Load.Celsius = r.celsius()
 	d.Load.Watts = r.watts("nvmlDeviceGetPowerUsage")
 	if mj := r.wide("nvmlDeviceGetTotalEnergyConsumption"); mj != nil {
 		d.Load.Joules = new(float64(*mj) / 1000)
@@ -195,6 +194,24 @@ func (r *cardReader) load(d *Device) {
 	}
 	d.Link.Generation = r.number(16, []string{"nvmlDeviceGetCurrPcieLinkGeneration"})
 	d.Link.Width = r.number(64, []string{"nvmlDeviceGetCurrPcieLinkWidth"})
+}
+
+// celsius asks for the chip's temperature, by the function that NVIDIA has called
+// deprecated since CUDA 13, else by its successor.
+func (r *cardReader) celsius() *int {
+	const sensorGPU = 0
+	if r.l.find("nvmlDeviceGetTemperature") != 0 {
+		return r.number(1000, []string{"nvmlDeviceGetTemperature"}, sensorGPU)
+	}
+	type temperature struct { // nvmlTemperature_v1_t
+		version, sensor uint32
+		celsius         int32
+	}
+	v := &temperature{version: uint32(unsafe.Sizeof(temperature{})) | 1<<24, sensor: sensorGPU}
+	if err := r.l.call([]string{"nvmlDeviceGetTemperatureV"}, r.h, uintptr(unsafe.Pointer(v))); r.note(err) != nil || v.celsius < 0 || v.celsius > 1000 {
+		return nil
+	}
+	return new(int(v.celsius))
 }
 
 // memoryV2 is nvmlMemory_v2_t, which tells the driver's own share apart.

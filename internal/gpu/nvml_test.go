@@ -186,7 +186,8 @@ func TestNVMLWithAnyOneFunctionMissing(t *testing.T) {
 	if len(before.GPUs) != 2 || len(before.GPUs[0].Instances) != 2 {
 		t.Fatalf("the control: %s", show(before))
 	}
-	unfelt := map[string]bool{"nvmlShutdown": true}
+	// What is given back changes nothing told; of the two temperatures one does for both.
+	unfelt := map[string]bool{"nvmlShutdown": true, "nvmlDeviceGetTemperature": true, "nvmlDeviceGetTemperatureV": true}
 	for _, name := range functions(t, whole.Library) {
 		c := whole
 		c.Library = withoutSymbols(t, fakeNVML(t, script...), name)
@@ -209,6 +210,30 @@ func TestNVMLWithAnyOneFunctionMissing(t *testing.T) {
 		})
 		if a, b := show(m.GPUs), show(before.GPUs); (a == b) && !older && !unfelt[name] {
 			t.Errorf("without %s nothing is different: it is never called", name)
+		}
+	}
+}
+
+func TestNVMLOfADriverToCome(t *testing.T) {
+	c := nowhere(t)
+	c.Library = withoutSymbols(t, fakeNVML(t), "nvmlDeviceGetTemperature")
+	if m := detect(t, c); len(m.GPUs) != 2 || m.GPUs[0].Load.Celsius == nil || *m.GPUs[0].Load.Celsius != 41 || m.GPUs[1].Load.Celsius != nil {
+		t.Errorf("%s", show(m))
+	}
+	c.Library = withoutSymbols(t, fakeNVML(t), "nvmlDeviceGetTemperature", "nvmlDeviceGetTemperatureV")
+	if m := detect(t, c); len(m.GPUs) != 2 || m.GPUs[0].Load.Celsius != nil {
+		t.Errorf("the control: %s", show(m))
+	}
+}
+
+// A library that loses its connection is started anew in the next look.
+func TestNVMLThatForgetsItself(t *testing.T) {
+	c := nowhere(t)
+	c.Library = fakeNVML(t, "2-2 fail.nvmlDeviceGetUtilizationRates 1")
+	looks := watch(t, c, 5)
+	for i, m := range looks {
+		if lost := m.GPUs[0].Lost != ""; len(m.GPUs) != 2 || lost != (i == 2) {
+			t.Errorf("look %d: %s", i, show(m))
 		}
 	}
 }

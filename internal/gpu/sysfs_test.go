@@ -69,7 +69,7 @@ func TestAMDThroughSysfs(t *testing.T) {
 		},
 		{
 			Index: 1, Vendor: AMD, Name: "AMD card 1002:1638", PCI: "0000:07:00.0", Source: AMDSysfs, Driver: "6.12.12", Runtime: "ROCm 6.2.4",
-			Memory: Memory{Total: new(512 * mib)}, Modes: Modes{DisplayAttached: on(true), DisplayActive: on(true)}, Processes: []Process{},
+			Memory: Memory{Total: new(512 * mib), Shared: new(int64(16509423616)), SharedUsed: new(100 * mib)}, Modes: Modes{DisplayAttached: on(true), DisplayActive: on(true)}, Processes: []Process{},
 		},
 	})
 }

@@ -180,6 +180,8 @@ ret nvmlDeviceGetPciInfo_v3(dev d, struct pci *p) { ENTER(d); memset(p, 0, sizeo
 ret nvmlDeviceGetEnforcedPowerLimit(dev d, u32 *mw) { ENTER(d); if (d->n) return 3; *mw = 450000; return 0; }
 ret nvmlDeviceGetUtilizationRates(dev d, struct rates *r) { ENTER(d); if (d->n) return 3; r->gpu = 37; r->memory = 5; return 0; }
 ret nvmlDeviceGetTemperature(dev d, int sensor, u32 *t) { ENTER(d); if (d->n || sensor != 0) return 999; *t = 41; return 0; }
+struct temperature { u32 version; int sensor, celsius; };
+ret nvmlDeviceGetTemperatureV(dev d, struct temperature *t) { ENTER(d); if (t->version != (sizeof *t | 1u << 24)) return 25; if (d->n || t->sensor != 0) return 999; t->celsius = 41; return 0; }
 ret nvmlDeviceGetPowerUsage(dev d, u32 *mw) { ENTER(d); if (d->n) return 3; *mw = 21510; return 0; }
 ret nvmlDeviceGetTotalEnergyConsumption(dev d, u64 *mj) { ENTER(d); if (d->n) return 3; *mj = 1234500; return 0; }
 ret nvmlDeviceGetFanSpeed(dev d, u32 *p) { ENTER(d); if (d->n) return 3; *p = 30; return 0; }
