@@ -264,7 +264,7 @@ func (s *nvmlState) look(t turn) answer {
 				defer s.stop() // the next look starts it
 			}
 			a.gone[int(i)] = err.Error()
-			a.f.notes = append(a.f.notes, fmt.Sprintf("NVIDIA card %d is left out: %v", i, err))
+			a.f.notes = append(a.f.notes, leftOut(int(i))+err.Error())
 			continue
 		}
 		a.f.devices = append(a.f.devices, d)

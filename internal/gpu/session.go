@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -172,6 +173,7 @@ func (s *Session) remember(m *Machine, here map[string]bool) {
 			why = cmp.Or(s.smi.trouble, why)
 		}
 		m.GPUs = append(m.GPUs, d.lost(why))
+		m.Notes = slices.DeleteFunc(m.Notes, func(n string) bool { return strings.HasPrefix(n, leftOut(d.Index)) }) // said of the card itself
 		gone = true
 	}
 	if !gone {
@@ -186,6 +188,9 @@ func (s *Session) remember(m *Machine, here map[string]bool) {
 	}
 	s.why = nil // each lost card says it
 }
+
+// leftOut begins the note about a card of NVIDIA's that does not answer.
+func leftOut(index int) string { return fmt.Sprintf("NVIDIA card %d is left out: ", index) }
 
 func first(list []string) string {
 	if len(list) == 0 {

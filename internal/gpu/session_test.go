@@ -89,7 +89,7 @@ func TestACardThatFallsOffTheBusAndComesBack(t *testing.T) {
 	tells(t, looks, []string{"2: card 1 card_lost", "10: card 1 card_back"}, forget)
 	for i, m := range looks {
 		d := m.GPUs[1]
-		if len(m.GPUs) != 2 || d.Name != "Tesla T4" || d.UUID == "" || m.Source != NVML || m.Why != "" {
+		if len(m.GPUs) != 2 || d.Name != "Tesla T4" || d.UUID == "" || m.Source != NVML || m.Why != "" || len(m.Notes) != 0 {
 			t.Errorf("look %d: %s", i, show(m))
 		}
 		if lost := i >= 2 && i < 10; lost != (d.Lost != "") || lost && (d.Memory.Used != nil || d.Memory.Total == nil || !strings.Contains(d.Lost, "fell off the bus")) {
