@@ -3,6 +3,8 @@
 package gpu
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"runtime"
@@ -314,52 +316,60 @@ func (l nvml) processes(h uintptr) ([]Process, error) {
 	return ps, failed
 }
 
-// listProcesses reads one list with entries of size bytes. The buffer is given
-// to the library as if entries were of size, but has room for 32 a piece and is
-// filled with a mark first: where the library wrote beyond its count of smaller
-// entries, its entries are the larger ones.
+// The sizes of an entry, and what a buffer is filled with before a call.
+const (
+	largeEntry = 32
+	mark       = 0xa5
+)
+
+// entries calls one list with room for so many entries. The library is told of
+// room entries of its own size; the buffer has largeEntry bytes for each.
+func (l nvml) entries(h uintptr, names []string, room int) (buf []byte, count int, err error) {
+	buf = bytes.Repeat([]byte{mark}, room*largeEntry)
+	n := new(uint32)
+	*n = uint32(room)
+	var pin runtime.Pinner
+	pin.Pin(&buf[0])
+	defer pin.Unpin()
+	err = l.call(names, h, uintptr(unsafe.Pointer(n)), uintptr(unsafe.Pointer(&buf[0])))
+	return buf, min(int(*n), room), err
+}
+
+// listProcesses reads one list with entries of size bytes. Whether those of 24
+// are of 32 shows from where the library wrote: beyond count entries of 24, if
+// it was told of room for no more than count. (With more room it may have wiped
+// all of it.)
 func (l nvml) listProcesses(h uintptr, names []string, size int) ([]use, error) {
-	const (
-		large = 32
-		mark  = 0xa5
-	)
-	for room := 64; ; room *= 4 {
-		buf := make([]byte, room*large)
-		for i := range buf {
-			buf[i] = mark
-		}
-		n := new(uint32)
-		*n = uint32(room)
-		var pin runtime.Pinner
-		pin.Pin(&buf[0])
-		err := l.call(names, h, uintptr(unsafe.Pointer(n)), uintptr(unsafe.Pointer(&buf[0])))
-		pin.Unpin()
-		if errors.Is(err, nvmlInsufficientSize) && room < 1<<16 {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		count := min(int(*n), room)
-		if size == 24 {
-			for _, b := range buf[count*size : count*large] {
-				if b != mark {
-					size = large
-					break
-				}
-			}
-		}
-		uses := make([]use, 0, count)
-		for i := range count {
-			e := buf[i*size : (i+1)*size]
-			u := use{pid: int(*(*uint32)(unsafe.Pointer(&e[0]))), bytes: amount(*(*uint64)(unsafe.Pointer(&e[8])))}
-			if size > 16 {
-				u.instance = *(*uint64)(unsafe.Pointer(&e[16])) // both numbers
-			}
-			uses = append(uses, u)
-		}
-		return uses, nil
+	const most = 1 << 16
+	room := 64
+	buf, count, err := l.entries(h, names, room)
+	for errors.Is(err, nvmlInsufficientSize) && room < most {
+		room *= 4
+		buf, count, err = l.entries(h, names, room)
 	}
+	if err != nil {
+		return nil, err
+	}
+	touched := func(b []byte) bool { return bytes.Count(b, []byte{mark}) < len(b) }
+	if size == 24 && count > 0 && touched(buf[count*size:count*largeEntry]) {
+		exact, again, err := l.entries(h, names, count)
+		if err == nil && again == count {
+			buf = exact
+			if touched(buf[count*size : count*largeEntry]) {
+				size = largeEntry
+			}
+		}
+	}
+	uses := make([]use, 0, count)
+	for i := range count {
+		e := buf[i*size : (i+1)*size]
+		u := use{pid: int(binary.NativeEndian.Uint32(e)), bytes: amount(binary.NativeEndian.Uint64(e[8:]))}
+		if size > 16 {
+			u.instance = binary.NativeEndian.Uint64(e[16:]) // both numbers
+		}
+		uses = append(uses, u)
+	}
+	return uses, nil
 }
 
 // attributes is nvmlDeviceAttributes_t, told of MIG instances only.

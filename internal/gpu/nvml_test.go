@@ -20,6 +20,8 @@ import (
 var (
 	plainNVML = sync.OnceValues(func() ([]byte, error) { return buildNVML() })
 	extraNVML = sync.OnceValues(func() ([]byte, error) { return buildNVML("-DPROCESS_EXTRA") })
+	wipesNVML = sync.OnceValues(func() ([]byte, error) { return buildNVML("-DPROCESS_WIPES") })
+	wholeNVML = sync.OnceValues(func() ([]byte, error) { return buildNVML("-DPROCESS_WIPES", "-DPROCESS_EXTRA") })
 )
 
 func buildNVML(switches ...string) ([]byte, error) {
@@ -313,7 +315,7 @@ func TestNVMLListsOfProcessesInEveryLayout(t *testing.T) {
 	}
 	script = append(script, "0- card0.process graphics 1000 10", "0- card1.process compute 5 -")
 	want := ""
-	for flag, build := range map[string]func() ([]byte, error){"as they are": plainNVML, "longer": extraNVML} {
+	for flag, build := range map[string]func() ([]byte, error){"as they are": plainNVML, "longer": extraNVML, "wiped": wipesNVML, "longer and wiped": wholeNVML} {
 		c := nowhere(t)
 		c.Library = fakeNVMLBuilt(t, build, script...)
 		c.Ours = func() map[int]bool { return map[int]bool{1000: true, 1099: true, 5: true} }

@@ -19,7 +19,8 @@
 //	cardN.process KIND PID MIB    one line each; KIND is compute or graphics, MIB - is "not told"
 //
 // -DPROCESS_EXTRA makes the entries of the newest lists of processes 32 bytes
-// long, as drivers 530 to 535.86 had them.
+// long, as drivers 530 to 535.86 had them. -DPROCESS_WIPES clears all the room
+// that the caller has before the entries are written.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>
@@ -214,6 +215,9 @@ static ret processes(const char *fn, dev d, const char *kind, u32 *n, void *out,
 	char key[64], k[16], mib[32];
 	u32 pid, have = 0, room = *n;
 	int now = look < 0 ? 0 : look;
+#ifdef PROCESS_WIPES
+	memset(out, 0, room * size);
+#endif
 	snprintf(key, sizeof key, "card%d.process", d->n);
 	for (int i = 0; i < lines; i++) {
 		if (script[i].from > now || now > script[i].to || strcmp(script[i].key, key)) continue;
