@@ -42,6 +42,9 @@ func (p gpuCommand) withCards(c *cobra.Command) *cobra.Command {
 			}
 			return here(c, args)
 		}
+		if c.Flags().Changed("watch") {
+			return usage("--watch is for the machine that is here; a machine that is planned (--card) does nothing")
+		}
 		asJSON, err := c.Flags().GetBool("json")
 		if err != nil {
 			return err

@@ -45,6 +45,11 @@ func (p gpuCommand) command() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			cards, err := p.folders.cards()
+			if err != nil {
+				return err
+			}
+			cards.Complete(&m)
 			if asJSON {
 				return p.json(struct {
 					Version int `json:"version"`
@@ -104,7 +109,7 @@ func (p gpuCommand) printCard(d gpu.Device) {
 	} else {
 		memory = append(memory, amount("", d.Memory.Used, "used (the driver does not say by whom)"))
 	}
-	memory = append(memory, amount("", d.Memory.Reserved, "kept by the driver"), amount("", d.Memory.Shared, "of the host's beside it"), count(d.Memory.BusBits, "-bit bus"))
+	memory = append(memory, amount("", d.Memory.Reserved, "kept by the driver"), amount("", d.Memory.Shared, "of the host's beside it"), figure(d.Memory.BusBits, "-bit bus"))
 	switch known := nonEmpty(memory...); {
 	case d.Unified:
 		row("memory", append([]string{"the host's"}, known...)...)
@@ -113,7 +118,7 @@ func (p gpuCommand) printCard(d gpu.Device) {
 	default:
 		row("memory", known...)
 	}
-	row("load", count(d.Load.Percent, " % busy"), count(d.Load.MemoryPercent, " % of the time at memory"), watts(d.Load), count(d.Load.Celsius, " °C"), count(d.Load.FanPercent, " % fan"))
+	row("load", figure(d.Load.Percent, " % busy"), figure(d.Load.MemoryPercent, " % of the time at memory"), watts(d.Load), figure(d.Load.Celsius, " °C"), figure(d.Load.FanPercent, " % fan"))
 	throttle := ""
 	if len(d.Clocks.Throttle) > 0 {
 		throttle = "held back by " + strings.Join(d.Clocks.Throttle, " and ")
@@ -122,12 +127,19 @@ func (p gpuCommand) printCard(d gpu.Device) {
 	if d.Vendor == gpu.AMD {
 		units = " compute units"
 	}
-	row("chip", count(d.Units.SMs, units), count(d.Units.Cores, " cores"), ofMost("clock ", d.Clocks.SM, d.Clocks.SMMax, " MHz"), ofMost("memory clock ", d.Clocks.Memory, d.Clocks.MemoryMax, " MHz"), throttle)
+	row("chip", figure(d.Units.SMs, units), figure(d.Units.Cores, " cores"), ofMost("clock ", d.Clocks.SM, d.Clocks.SMMax, " MHz"), ofMost("memory clock ", d.Clocks.Memory, d.Clocks.MemoryMax, " MHz"), throttle)
+	if d.Card != "" {
+		bandwidth := ""
+		if d.Memory.Bandwidth != nil {
+			bandwidth = fmt.Sprintf("%.0f GB/s of memory bandwidth", *d.Memory.Bandwidth)
+		}
+		row("card", d.Card+" in the catalogue (monitor gpu cards "+d.Card+")", bandwidth)
+	}
 	row("link", ofMost("PCIe generation ", d.Link.Generation, d.Link.MaxGeneration, ""), ofMost("lanes ", d.Link.Width, d.Link.MaxWidth, ""))
 	row("modes", onOff("ECC", d.Modes.ECC), onOff("MIG", d.Modes.MIG), onOff("persistence", d.Modes.Persistence),
 		either(d.Modes.DisplayAttached, "a display is attached", "no display attached"), either(d.Modes.DisplayActive, "drawing", "not drawing"))
 	for _, i := range d.Instances {
-		row("part", i.UUID, printable(i.Name), amount("", i.Memory.Total, "in all"), amount("", i.Memory.Free, "free"), count(i.SMs, " SMs"))
+		row("part", i.UUID, printable(i.Name), amount("", i.Memory.Total, "in all"), amount("", i.Memory.Free, "free"), figure(i.SMs, " SMs"))
 	}
 	for _, u := range d.Processes {
 		row("user", describe(u))
@@ -182,7 +194,7 @@ func amount(before string, v *int64, after string) string {
 	return strings.TrimSpace(before + fetch.Bytes(*v) + " " + after)
 }
 
-func count(v *int, unit string) string {
+func figure(v *int, unit string) string {
 	if v == nil {
 		return ""
 	}

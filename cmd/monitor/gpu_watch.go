@@ -44,6 +44,10 @@ func (p gpuCommand) watch(ctx context.Context, w gpuWatch, asJSON bool) error {
 	})
 	defer waiting.Wait()
 	defer cancel()
+	cards, err := p.folders.cards()
+	if err != nil {
+		return err
+	}
 	s := gpu.Open(gpuConfig(p.Program))
 	defer s.Close()
 	show := p.newGPUTable(w, asJSON)
@@ -58,6 +62,7 @@ func (p gpuCommand) watch(ctx context.Context, w gpuWatch, asJSON bool) error {
 			}
 			return err
 		}
+		cards.Complete(&m)
 		var changes []gpu.Change
 		if n > 1 {
 			changes = gpu.Compare(before, m)
@@ -166,9 +171,9 @@ func (t *gpuTable) render(at time.Time, m gpu.Machine, changed map[int]bool) []s
 			if d.Lost != "" {
 				held = "LOST"
 			}
-			fmt.Fprintf(w, "%s %d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", mark, d.Index, printable(d.Name), cell(count(d.Load.Percent, " %")), bar(d.Memory),
+			fmt.Fprintf(w, "%s %d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", mark, d.Index, printable(d.Name), cell(figure(d.Load.Percent, " %")), bar(d.Memory),
 				cell(amount("", d.Memory.Used, "")), cell(amount("", d.Memory.Ours, "")), cell(amount("", d.Memory.Others, "")), cell(amount("", d.Memory.Free, "")),
-				cell(watts(d.Load)), cell(count(d.Load.Celsius, " °C")), cell(count(d.Clocks.SM, " MHz")), held)
+				cell(watts(d.Load)), cell(figure(d.Load.Celsius, " °C")), cell(figure(d.Clocks.SM, " MHz")), held)
 		}
 		_ = w.Flush() // into memory
 	}

@@ -168,7 +168,7 @@ var (
 	anyArch     = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,30}$`)
 	originKey   = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,40}$`)
 	webAddress  = regexp.MustCompile(`^https://[^\s"<>]{4,400}$`)
-	cardVendors = []Vendor{Nvidia, AMD, intelVendor, Apple}
+	cardVendors = []Vendor{Nvidia, AMD, Intel, Apple}
 )
 
 func (f *cardsFile) checkOrigin(at string, o Origin) {

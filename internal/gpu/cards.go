@@ -16,9 +16,6 @@ var builtinCards []byte
 // BuiltinCards is how errors call the catalogue of cards inside the binary.
 const BuiltinCards = "cards.yaml (built in)"
 
-// Intel's cards are in the catalogue. It is a Vendor like the others.
-const intelVendor Vendor = "intel"
-
 // Card is one row of the catalogue of cards. The meaning of each field, its unit
 // and its range are in the schema at the head of cards.yaml.
 type Card struct {

@@ -19,6 +19,8 @@ type Device struct {
 	// Arch is NVIDIA's compute capability ("8.9") or AMD's instruction set
 	// ("gfx1100"); "" where it is not told.
 	Arch string `json:"arch,omitempty"`
+	// Card is the row of the catalogue that fits, by Cards.Complete; "" without one.
+	Card string `json:"card,omitempty"`
 	// Unified: the card shares the host's memory and has no fixed amount of its own.
 	Unified bool `json:"unified,omitempty"`
 	// Lost says why a card that a Session has seen does not answer now, and what
@@ -68,6 +70,8 @@ type Memory struct {
 	SharedUsed *int64 `json:"shared_used_bytes,omitempty"`
 	// BusBits is the width of the memory's bus.
 	BusBits *int `json:"bus_bits,omitempty"`
+	// Bandwidth in GB/s, 10^9 bytes, by Cards.Complete: no driver tells it.
+	Bandwidth *float64 `json:"bandwidth_gbs,omitempty"`
 }
 
 // Load is what a card is doing.
@@ -169,6 +173,6 @@ func (d Device) identity() string {
 func (d Device) lost(why string) Device {
 	return Device{
 		Index: d.Index, Vendor: d.Vendor, Name: d.Name, UUID: d.UUID, PCI: d.PCI, Source: d.Source, Driver: d.Driver, Runtime: d.Runtime,
-		Arch: d.Arch, Unified: d.Unified, Units: d.Units, Memory: Memory{Total: d.Memory.Total, BusBits: d.Memory.BusBits}, Lost: why,
+		Arch: d.Arch, Unified: d.Unified, Units: d.Units, Memory: Memory{Total: d.Memory.Total, BusBits: d.Memory.BusBits}, Lost: why, // Card and Bandwidth are Complete's
 	}
 }
