@@ -136,7 +136,7 @@ func (p gpuCommand) printCard(d gpu.Device) {
 		row("card", d.Card+" in the catalogue (monitor gpu cards "+d.Card+")", bandwidth)
 	}
 	row("link", ofMost("PCIe generation ", d.Link.Generation, d.Link.MaxGeneration, ""), ofMost("lanes ", d.Link.Width, d.Link.MaxWidth, ""))
-	row("modes", onOff("ECC", d.Modes.ECC), onOff("MIG", d.Modes.MIG), onOff("persistence", d.Modes.Persistence),
+	row("modes", switched("ECC", d.Modes.ECC), switched("MIG", d.Modes.MIG), switched("persistence", d.Modes.Persistence),
 		either(d.Modes.DisplayAttached, "a display is attached", "no display attached"), either(d.Modes.DisplayActive, "drawing", "not drawing"))
 	for _, i := range d.Instances {
 		row("part", i.UUID, printable(i.Name), amount("", i.Memory.Total, "in all"), amount("", i.Memory.Free, "free"), figure(i.SMs, " SMs"))
@@ -225,7 +225,7 @@ func watts(l gpu.Load) string {
 	return fmt.Sprintf("%.0f of %.0f W", *l.Watts, *l.LimitWatts)
 }
 
-func onOff(what string, v *bool) string { return either(v, what+" on", what+" off") }
+func switched(what string, v *bool) string { return either(v, what+" on", what+" off") }
 
 func either(v *bool, yes, no string) string {
 	switch {

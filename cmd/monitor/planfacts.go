@@ -82,7 +82,7 @@ func (p planCommand) planMachine(ctx context.Context, f planFlags) (placement.Ma
 // detected looks at this machine once.
 func (p planCommand) detected(ctx context.Context) (gpu.Machine, error) {
 	if p.seen == nil {
-		m, err := gpu.Detect(ctx, gpu.Config{})
+		m, err := gpu.Detect(ctx, gpuConfig(p.Program))
 		if err != nil {
 			return m, err
 		}
