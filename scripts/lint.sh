@@ -13,6 +13,13 @@ echo "== go vet"
 go vet ./...
 echo "== staticcheck"
 go tool -modfile=tools/go.mod staticcheck ./...
+echo "== tools/"
+if why=$(go -C tools mod download 2>&1); then
+	go -C tools vet ./...
+	go -C tools tool staticcheck ./...
+else
+	printf 'not looked at, its modules cannot be fetched from here:\n%s\n' "$why"
+fi
 echo "== go mod tidy -diff"
 go mod tidy -diff
 echo "== house rules"
