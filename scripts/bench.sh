@@ -41,6 +41,15 @@ function row(what, key, want, unit, reference,   op, limit, v, good) {
 	if (good == 0) missed++
 	printf "%-58s %14s  %-14s %-7s %s\n", what, shown(v) " " unit, want == "-" ? "" : want " " unit, good == -1 ? "" : good ? "reached" : "MISSED", fill(reference)
 }
+# What is wrong with predictions of memory in a set of measured cases.
+function errors(set, of,   k) {
+	k = "Errors/" set " "
+	row("weights, KV, state right to the byte, " of, k "sums-exact-%", "= 100", "%", "[" k "cases] cases; gguf-parser-go to 1 MiB in [" k "parser-sums-1MiB-%] %")
+	row("  compute buffer right to the byte", k "compute-exact-%", ">= 95", "%", "gguf-parser-go to the byte in [" k "parser-compute-exact-%] %, to 1 MiB in [" k "parser-compute-1MiB-%] %")
+	row("  total below the truth, at worst", k "under-MiB", "<= 1", "MiB", "gguf-parser-go [" k "parser-under-MiB], file size and crude KV [" k "crude-under-MiB]")
+	row("  total above it, at worst, by max(1 %, 16 MiB)", k "over/allowed", "<= 1", "", "gguf-parser-go [" k "parser-over/allowed], file size and crude KV [" k "crude-over/allowed]")
+	row("  |error| of the total, median", k "median-MiB", "-", "MiB", "gguf-parser-go [" k "parser-median-MiB], file size and crude KV [" k "crude-median-MiB]")
+}
 /^Benchmark/ && NF >= 4 {
 	name = $1
 	sub(/^Benchmark/, "", name)
@@ -69,6 +78,10 @@ END {
 	row("plan: a crew of 4 of 50 models on 8 cards, needs known", "Plan/50_to_choose_from ms(<50)", "< 50", "ms", "proven best: [Plan/50_to_choose_from proven]; the first plan asks for [Plan/50_to_choose_from asked] needs")
 	row("  50 models at once on 8 cards", "Plan/50_at_once ms(<50)", "< 50", "ms", "[Plan/50_at_once engines] engines fit; proven best: [Plan/50_at_once proven]; 30 large ones in [Plan/a_choice_of_50 ms(<50)] ms")
 	row("  the founding wish list on 24 GB, needs known", "Founding/again ms", "-", "ms", "from nothing, with the real memory model: [Founding/first ms] ms")
+	row("bytes of a model before its start, 94 layers, 128 experts", "Need/qwen3-235b-a22b.Q4_K_M ms", "<= 10", "ms", "24 layers [Need/qwen2.5-coder-0.5b.Q4_K_M ms], 32 [Need/llama-3.1-8b.Q4_K_M ms], 80 [Need/llama-3.3-70b.Q4_K_M ms]; [Need/qwen3-235b-a22b.Q4_K_M allocs/op] allocations")
+	row("  48 layers, 36 of them recurrent, 512 experts", "Need/qwen3-next-80b-a3b.Q4_K_M ms", "<= 10", "ms", "[Need/qwen3-next-80b-a3b.Q4_K_M allocs/op] allocations")
+	errors("all", "of all cases")
+	errors("given", "of the given cases")
 	if (missed) print missed " missed. On a busy machine measure again; what stays missed is a defect."
 }' "$log"
 exit $status
