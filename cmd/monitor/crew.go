@@ -104,6 +104,7 @@ func (p *Program) runnerConfig(ctx context.Context, e engine.Engine, m pipeline.
 	return runner.Config{
 		Engine: e, Model: runner.ModelFile{Name: m.Name, Path: m.File, SHA256: m.SHA256},
 		Slots: m.Workers, Window: m.Window, Threads: p.settings.Engine.Threads, GPULayers: layers,
+		Reserve:    runner.Reserve{K: m.KV, V: m.KV},
 		FirstToken: p.settings.Engine.FirstToken, NextToken: p.settings.Engine.NextToken,
 		LogPath: filepath.Join(p.folders.logs(), "engine.log"),
 	}

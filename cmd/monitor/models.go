@@ -14,6 +14,7 @@ import (
 
 	"monitor/internal/catalog"
 	"monitor/internal/fetch"
+	"monitor/internal/placement"
 )
 
 // library is the folder of the models that are installed here.
@@ -163,6 +164,12 @@ func (p modelCommands) models(ctx context.Context) ([]modelJSON, catalog.Choice,
 		return nil, catalog.Choice{}, err
 	}
 	choice := cat.Default(p.machine(ctx))
+	// What setup would choose; the figures beside each row stay the rule's.
+	if s, reason, err := planCommand(p).suits(ctx, cat, func(*placement.Seat) {}, func(placement.Variant) bool { return true }); err == nil {
+		if row, err := cat.Model(s.Model); err == nil {
+			choice.Model, choice.Reason = row, reason
+		}
+	}
 	here, err := p.library().List()
 	if err != nil {
 		return nil, choice, err

@@ -15,6 +15,7 @@ import (
 	"monitor/internal/catalog"
 	"monitor/internal/engine"
 	"monitor/internal/fetch"
+	"monitor/internal/placement"
 )
 
 // setupCommand is `monitor setup`.
@@ -28,7 +29,7 @@ func (p setupCommand) command() *cobra.Command {
 	var model string
 	c := &cobra.Command{
 		Use: "setup", Short: "Install an engine and a model that suit this machine",
-		Long: "Finds out what the machine has, chooses the largest model of the catalogue that fits, says what it will\n" +
+		Long: "Finds out what the machine has, plans the most capable model that fits (the profile primary of monitor plan), says what it will\n" +
 			"download and how much, and installs it with an engine. What is there already is kept: doing it again does nothing.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return p.setup(c.Context(), model, yes, dry) },
@@ -140,9 +141,9 @@ func (p setupCommand) planModel(ctx context.Context, cat *catalog.Catalog, name 
 	var row catalog.Model
 	quant := ""
 	if name == "" {
-		choice := cat.Default(p.machine(ctx))
-		row, quant = choice.Model, choice.Quant.Name
-		p.printf("model     %s\n", choice.Reason)
+		if row, quant, err = p.choose(ctx, cat); err != nil {
+			return nil, err
+		}
 	} else if in, err := lib.Find(name); err == nil {
 		p.printf("model     %s is here (%s)\n", in.Name, in.Path())
 		return nil, nil
@@ -158,6 +159,32 @@ func (p setupCommand) planModel(ctx context.Context, cat *catalog.Catalog, name 
 		return nil, nil
 	}
 	return &plan, nil
+}
+
+// choose picks the model for this machine: planned to the byte where there is a
+// graphics card, by the catalogue's rule for processors where there is none, or
+// where nothing fits on the card.
+func (p setupCommand) choose(ctx context.Context, cat *catalog.Catalog) (catalog.Model, string, error) {
+	s, reason, err := planCommand(p).suits(ctx, cat, func(*placement.Seat) {}, func(placement.Variant) bool { return true })
+	var refused *placement.Refusal
+	switch {
+	case err == nil:
+		p.printf("model     %s\n", reason)
+		row, err := cat.Model(s.Model)
+		return row, s.Quant, err
+	case errors.As(err, &refused):
+		first, _, _ := strings.Cut(refused.Error(), "\n")
+		p.printf("model     by the rule for machines without a graphics card, since %s\n", first)
+	case !errors.Is(err, errNoCard):
+		return catalog.Model{}, "", err
+	}
+	m := p.machine(ctx)
+	if refused != nil {
+		m.VRAMBytes = 0
+	}
+	choice := cat.Default(m)
+	p.printf("model     %s\n", choice.Reason)
+	return choice.Model, choice.Quant.Name, nil
 }
 
 // pull downloads one model with a meter.

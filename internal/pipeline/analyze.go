@@ -44,6 +44,8 @@ type ModelSpec struct {
 	// number of slots.
 	Window  int `json:"window"`
 	Workers int `json:"workers"`
+	// KV is the type of the engine's cache, as in q8_0; empty is f16.
+	KV string `json:"kv,omitempty"`
 	// Trial and Better as in the catalogue.
 	Trial  bool   `json:"trial,omitempty"`
 	Better string `json:"better,omitempty"`

@@ -63,6 +63,8 @@ type Server struct {
 	Model string `json:"model"`
 	Title string `json:"title,omitempty"`
 	Quant string `json:"quant"`
+	// File is the variant's.
+	File  string `json:"file,omitempty"`
 	KV    string `json:"kv"`
 	Slots int    `json:"slots"`
 	// Context is the window of one worker, in tokens.
@@ -188,7 +190,7 @@ func (p *problem) layout(k *packing, why []Decision, prof Profile, title string)
 func (p *problem) server(s *seat, pl place, all []place) Server {
 	m, v := p.pl.models[pl.model], p.pl.variant(pl.config)
 	sv := Server{
-		Role: s.Role, Tier: s.Tier, Model: m.Name, Title: m.title(), Quant: v.Quant, KV: ladder[pl.kv], Slots: pl.slots, Context: pl.context,
+		Role: s.Role, Tier: s.Tier, Model: m.Name, Title: m.title(), Quant: v.Quant, File: v.File, KV: ladder[pl.kv], Slots: pl.slots, Context: pl.context,
 		Layers: pl.layers, HostLayers: pl.hostLayers, Need: pl.need.Devices, Host: pl.need.Host, Upper: pl.need.Upper,
 		Speed: p.speed(pl, all), config: pl.config,
 	}
