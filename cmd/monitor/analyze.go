@@ -16,7 +16,6 @@ import (
 	"monitor/internal/codebase"
 	"monitor/internal/job"
 	"monitor/internal/pipeline"
-	"monitor/internal/placement"
 	"monitor/internal/report"
 )
 
@@ -199,48 +198,7 @@ func (p *Program) chooseModel(ctx context.Context, name string, workers int) (pi
 	if p.settings.Engine.URL != "" {
 		return p.remoteModel(ctx, cat, name, workers)
 	}
-	return p.planned(ctx, cat, name, workers, m)
-}
-
-// planned is a model that is here with workers and window: to the byte where there
-// is a graphics card, by a simple rule where there is none or the plan fails.
-func (p *Program) planned(ctx context.Context, cat *catalog.Catalog, name string, workers int, m catalog.Machine) (pipeline.ModelSpec, error) {
-	set := p.settings.Analyze
-	workers = cmp.Or(workers, set.Workers)
-	var inst catalog.Installed
-	var row catalog.Model
-	plan, planErr := placement.Server{}, error(nil)
-	if name == "" {
-		plan, inst, planErr = planCommand{p}.forAnalysis(ctx, cat, nil, workers, set.Window)
-		row, _ = cat.Model(inst.Name) // an imported file may have no row
-	}
-	if name != "" || planErr != nil {
-		var err error
-		if inst, row, err = p.installedModel(cat, name, m); err != nil {
-			return pipeline.ModelSpec{}, err
-		}
-		plan, _, planErr = planCommand{p}.forAnalysis(ctx, cat, &inst, workers, set.Window)
-	}
-	if planErr != nil && !errors.Is(planErr, errNoCard) {
-		first, _, _ := strings.Cut(planErr.Error(), "\n")
-		fmt.Fprintf(p.Stderr, "Workers and window are not planned: %s\n", first)
-	}
-	sum, err := p.library().SHA256(ctx, inst)
-	if err != nil {
-		return pipeline.ModelSpec{}, err
-	}
-	spec := pipeline.ModelSpec{Name: inst.Name, File: inst.Path(), SHA256: sum, Trial: row.Trial, Better: row.Instead}
-	spec.Workers, spec.Window = cmp.Or(workers, defaultWorkers(m)), cmp.Or(set.Window, 8192)
-	if planErr == nil {
-		spec.Workers, spec.Window, spec.KV = plan.Slots, plan.Context, strings.TrimPrefix(plan.KV, "f16")
-	}
-	if row.Trial && set.Window == 0 {
-		spec.Window = min(spec.Window, 4096)
-	}
-	if c := cmp.Or(int(inst.Context), row.Context); c > 0 {
-		spec.Window = min(spec.Window, c)
-	}
-	return spec, nil
+	return planCommand{p}.planned(ctx, cat, name, workers, m)
 }
 
 // defaultWorkers is how many slots suit a machine: on two cores four slots give

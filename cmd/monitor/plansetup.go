@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"monitor/internal/catalog"
+	"monitor/internal/pipeline"
 	"monitor/internal/placement"
 )
 
@@ -141,4 +142,45 @@ func (p planCommand) forAnalysis(ctx context.Context, cat *catalog.Catalog, in *
 		return s, none, err
 	}
 	return s, here[file(s.File)], nil
+}
+
+// planned is a model that is here with workers and window: to the byte where there
+// is a graphics card, by a simple rule where there is none or the plan fails.
+func (p planCommand) planned(ctx context.Context, cat *catalog.Catalog, name string, workers int, m catalog.Machine) (pipeline.ModelSpec, error) {
+	set := p.settings.Analyze
+	workers = cmp.Or(workers, set.Workers)
+	var inst catalog.Installed
+	var row catalog.Model
+	plan, planErr := placement.Server{}, error(nil)
+	if name == "" {
+		plan, inst, planErr = p.forAnalysis(ctx, cat, nil, workers, set.Window)
+		row, _ = cat.Model(inst.Name) // an imported file may have no row
+	}
+	if name != "" || planErr != nil {
+		var err error
+		if inst, row, err = p.installedModel(cat, name, m); err != nil {
+			return pipeline.ModelSpec{}, err
+		}
+		plan, _, planErr = p.forAnalysis(ctx, cat, &inst, workers, set.Window)
+	}
+	if planErr != nil && !errors.Is(planErr, errNoCard) {
+		first, _, _ := strings.Cut(planErr.Error(), "\n")
+		fmt.Fprintf(p.Stderr, "Workers and window are not planned: %s\n", first)
+	}
+	sum, err := p.library().SHA256(ctx, inst)
+	if err != nil {
+		return pipeline.ModelSpec{}, err
+	}
+	spec := pipeline.ModelSpec{Name: inst.Name, File: inst.Path(), SHA256: sum, Trial: row.Trial, Better: row.Instead}
+	spec.Workers, spec.Window = cmp.Or(workers, defaultWorkers(m)), cmp.Or(set.Window, 8192)
+	if planErr == nil {
+		spec.Workers, spec.Window, spec.KV = plan.Slots, plan.Context, strings.TrimPrefix(plan.KV, "f16")
+	}
+	if row.Trial && set.Window == 0 {
+		spec.Window = min(spec.Window, 4096)
+	}
+	if c := cmp.Or(int(inst.Context), row.Context); c > 0 {
+		spec.Window = min(spec.Window, c)
+	}
+	return spec, nil
 }
