@@ -22,6 +22,17 @@ func NewGraph() *Graph {
 // Nodes is how many nodes the graph computes.
 func (g *Graph) Nodes() int { return len(g.nodes) }
 
+// Operations is how many of the nodes compute something: views do not.
+func (g *Graph) Operations() int {
+	n := 0
+	for _, t := range g.nodes {
+		if !t.op.isView() {
+			n++
+		}
+	}
+	return n
+}
+
 // Output keeps a tensor's memory until the graph is done.
 func (g *Graph) Output(t *Tensor) {
 	if t != nil {

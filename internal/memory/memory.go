@@ -57,9 +57,9 @@ type Need struct {
 	Output int64
 	// Upper is empty for an exact figure, else why this is an upper estimate.
 	Upper string
-	// Nodes and Splits of the graph: how many operations a pass has, and how often
-	// it goes from one device to another, plus one.
-	Nodes, Splits int
+	// Nodes of the graph; Operations are those that compute something. Splits is how
+	// often a pass goes from one device to another, plus one.
+	Nodes, Operations, Splits int
 }
 
 // Total of all cards, bytes.
@@ -132,7 +132,7 @@ func (m *Model) NeedOfAny(s Settings, builds ...Build) (Need, error) {
 			most.Cards[c].Compute = max(most.Cards[c].Compute, n.Cards[c].Compute)
 		}
 		most.Host.Compute = max(most.Host.Compute, n.Host.Compute)
-		most.Nodes, most.Splits = max(most.Nodes, n.Nodes), max(most.Splits, n.Splits)
+		most.Nodes, most.Operations, most.Splits = max(most.Nodes, n.Nodes), max(most.Operations, n.Operations), max(most.Splits, n.Splits)
 	}
 	switch {
 	case len(builds) == 0:
@@ -169,7 +169,7 @@ func (e *session) addCompute(m *Model, n *Need) error {
 		n.Cards[i].Compute = sizes[i]
 	}
 	n.Host.Compute = sizes[len(sizes)-1]
-	n.Nodes, n.Splits = b.g.Nodes(), splits
+	n.Nodes, n.Operations, n.Splits = b.g.Nodes(), b.g.Operations(), splits
 	return nil
 }
 

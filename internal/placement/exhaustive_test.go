@@ -200,7 +200,7 @@ func best(w *world) (value []int, rate float64, spread, found bool) {
 				seconds += float64(t.read[d]) / float64(devs[d].Bandwidth) * float64(turns)
 			}
 			if seconds > 0 {
-				r += float64(t.slots) / seconds * PlanningShare
+				r += float64(t.slots) / seconds
 			}
 		}
 		if c := slices.Compare(v, value); !found || c < 0 || c == 0 && (r > rate || spread && !sp) {
@@ -288,8 +288,8 @@ func asGoodAs(w *world, plan planning) error {
 		return fmt.Errorf("the best layout gives up %v, the planner's %v: %s", want, got, l.Short())
 	}
 	// How the layers of a spread model are dealt goes by room, not by speed.
-	if !spread && math.Abs(l.Together-rate) > 0.002+rate*1e-9 && l.Together < rate {
-		return fmt.Errorf("the fastest layout writes %.3f tokens/s, the planner's %.3f: %s", rate, l.Together, l.Short())
+	if !spread && math.Abs(l.Ceiling-rate) > 0.002+rate*1e-9 && l.Ceiling < rate {
+		return fmt.Errorf("the fastest layout writes %.3f tokens/s, the planner's %.3f: %s", rate, l.Ceiling, l.Short())
 	}
 	return nil
 }

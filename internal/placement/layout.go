@@ -162,7 +162,7 @@ func (p *problem) layout(k *packing, why []Decision, prof Profile, title string)
 		l.Host.Terms = l.Host.Terms.plus(pl.need.Host)
 		tiers[s.Tier] += pl.slots
 		l.Together += sv.Speed.Together
-		l.Ceiling += sv.Speed.Together / PlanningShare
+		l.Ceiling += sv.Speed.CeilingTogether
 		l.Servers = append(l.Servers, sv)
 		p.remark(l, s, pl)
 	}

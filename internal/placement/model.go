@@ -59,6 +59,9 @@ type Need struct {
 	// Upper is empty where the figures are exact, else why they are an upper
 	// estimate.
 	Upper string
+	// Operations are what a pass starts on its cards, one after the other; 0 where
+	// that is not known.
+	Operations int
 }
 
 // Model is a model that a crew may use.

@@ -2,7 +2,6 @@ package placement
 
 import (
 	"fmt"
-	"strings"
 
 	"monitor/internal/gguf"
 	"monitor/internal/memory"
@@ -22,29 +21,9 @@ func RealVariant(quant, file string, f *gguf.File, capability int, builds ...mem
 		return Variant{}, fmt.Errorf("a %s model makes embeddings and no text; it is no worker", m.Architecture())
 	}
 	v := Variant{Quant: quant, File: file, Bytes: f.Size, Layers: m.AllLayers(), Memory: replayed{m, capability, builds}}
-	_, output := findTensor(f, "output.weight")
-	for _, t := range f.Tensors {
-		switch {
-		case strings.Contains(t.Name, "_exps."):
-			v.Experts += t.Bytes()
-		case t.Name == "token_embd.weight" && output, t.Name == "position_embd.weight", t.Name == "token_types.weight":
-			// One row of it is read for a token.
-		default:
-			v.Dense += t.Bytes()
-		}
-	}
-	count, used := m.Experts()
-	v.Count, v.Used = int(count), int(used)
+	r := m.Reads(gguf.F16, gguf.F16)
+	v.Dense, v.Experts, v.Count, v.Used = r.Dense, r.Experts, int(r.Count), int(r.Used)
 	return v, nil
-}
-
-func findTensor(f *gguf.File, name string) (gguf.Tensor, bool) {
-	for _, t := range f.Tensors {
-		if t.Name == name {
-			return t, true
-		}
-	}
-	return gguf.Tensor{}, false
 }
 
 // replayed is the memory room's model behind this room's interface.
@@ -75,7 +54,7 @@ func (r replayed) Need(s Settings) (Need, error) {
 	if err != nil {
 		return Need{}, err
 	}
-	out := Need{Host: Terms(n.Host), Upper: n.Upper}
+	out := Need{Host: Terms(n.Host), Upper: n.Upper, Operations: n.Operations}
 	out.Host.Compute += n.Output
 	for _, t := range n.Cards {
 		out.Devices = append(out.Devices, Terms(t))

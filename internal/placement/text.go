@@ -80,7 +80,7 @@ func (l *Layout) WriteText(w io.Writer) error {
 	}
 	fmt.Fprintln(w, "ALONE, EACH, ALL: tokens/s of one worker alone, of each when all are busy with full windows, of all together.")
 	if l.Together > 0 {
-		fmt.Fprintf(w, "All engines busy: about %s tokens/s, %.0f %% of the %s that the cards' bandwidth allows.\n", rate(l.Together), 100*PlanningShare, rate(l.Ceiling))
+		fmt.Fprintf(w, "All engines busy: about %s tokens/s, %.0f %% of the %s that the cards' bandwidth allows.\n", rate(l.Together), 100*l.Together/max(l.Ceiling, 1), rate(l.Ceiling))
 	}
 	var tiers []string
 	for _, t := range l.Tiers {

@@ -40,7 +40,7 @@ func TestTextOfALayout(t *testing.T) {
 	if err := l.WriteText(&b); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"weights", "25,757,220,864 B", "80 %", "Given up", "-ctk q8_0", "--no-kv-unified", "Workers:", "[WWW"} {
+	for _, want := range []string{"weights", "25,757,220,864 B", " % of the ", "Given up", "-ctk q8_0", "--no-kv-unified", "Workers:", "[WWW"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the text lacks %q:\n%s", want, b.String())
 		}
