@@ -88,14 +88,14 @@ const (
 )
 
 const (
-	defaultSlots      = 4
-	defaultBatch      = 2048
-	defaultMicroBatch = 512
-	maxSlots          = 256     // LLAMA_MAX_SEQ
-	maxContext        = 1 << 30 // tokens
-	maxBatch          = 1 << 20
-	cellPadding       = 256
-	maxDraft          = 1 << 10
+	defaultSlots = 4
+	// DefaultBatch and DefaultMicroBatch are tokens, where -b and -ub are left out.
+	DefaultBatch, DefaultMicroBatch = 2048, 512
+	maxSlots                        = 256     // LLAMA_MAX_SEQ
+	maxContext                      = 1 << 30 // tokens
+	maxBatch                        = 1 << 20
+	cellPadding                     = 256
+	maxDraft                        = 1 << 10
 	// DefaultCapability is the card that Settings mean without Cards: Ada, 8.9.
 	DefaultCapability = 89
 )
@@ -177,7 +177,7 @@ func open(m *Model, s Settings) (*session, error) {
 		e.Slots, e.Unified = defaultSlots, true
 	}
 	ctx := pick(s.Context, m.trained)
-	batch, micro := pick(s.Batch, defaultBatch), pick(s.MicroBatch, defaultMicroBatch)
+	batch, micro := pick(s.Batch, DefaultBatch), pick(s.MicroBatch, DefaultMicroBatch)
 	if s.Embeddings {
 		batch = min(batch, micro)
 	}

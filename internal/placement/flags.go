@@ -3,6 +3,8 @@ package placement
 import (
 	"strconv"
 	"strings"
+
+	"monitor/internal/memory"
 )
 
 // flags are llama-server's arguments for one engine, as of its builds of autumn
@@ -23,6 +25,7 @@ func (p *problem) flags(pl place, v Variant) []string {
 	f = append(f,
 		"-c", strconv.Itoa(pl.slots*pl.context), "-np", strconv.Itoa(pl.slots), "--no-kv-unified",
 		"-ngl", strconv.Itoa(on), "-fa", "auto", "-ctk", ladder[pl.kv], "-ctv", ladder[pl.kv],
+		"-b", strconv.Itoa(memory.DefaultBatch), "-ub", strconv.Itoa(memory.DefaultMicroBatch),
 	)
 	if len(p.devs) > 1 {
 		var names []string

@@ -91,7 +91,7 @@ func TestFlagsOfASplitModel(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := strings.Join(append(l.Servers[0].Env, l.Servers[0].Flags...), " ")
-	want := "CUDA_DEVICE_ORDER=PCI_BUS_ID --fit off --model codellama-70b.Q4_K_M.gguf -c 4096 -np 1 --no-kv-unified -ngl 81 -fa auto -ctk f16 -ctv f16 --device CUDA0,CUDA1 --split-mode layer --tensor-split 41,40 --cache-ram 0"
+	want := "CUDA_DEVICE_ORDER=PCI_BUS_ID --fit off --model codellama-70b.Q4_K_M.gguf -c 4096 -np 1 --no-kv-unified -ngl 81 -fa auto -ctk f16 -ctv f16 -b 2048 -ub 512 --device CUDA0,CUDA1 --split-mode layer --tensor-split 41,40 --cache-ram 0"
 	if got != want {
 		t.Errorf("flags\n%s, want\n%s", got, want)
 	}
