@@ -15,7 +15,7 @@ type migration []string
 
 // migrations are all of them; a database at version n has had the first n. Those
 // that were released are never changed, only followed.
-func migrations() []migration { return []migration{firstSchema()} }
+func migrations() []migration { return []migration{firstSchema(), measuredLoads()} }
 
 // firstSchema: times are Unix milliseconds, durations microseconds, hashes hex
 // SHA-256. Texts that come from outside are made valid UTF-8 on the way in,
@@ -51,6 +51,19 @@ func firstSchema() migration {
 		`CREATE TABLE bodies (hash TEXT PRIMARY KEY, body {blob} NOT NULL)`,
 		`CREATE TABLE answers (key TEXT PRIMARY KEY, hash TEXT NOT NULL REFERENCES bodies(hash), at_ms BIGINT NOT NULL)`,
 		`CREATE TABLE counts (tokenizer TEXT NOT NULL, content TEXT NOT NULL, tokens BIGINT NOT NULL, PRIMARY KEY (tokenizer, content))`,
+	}
+}
+
+// measuredLoads: what models took when an engine had loaded them, in bytes.
+func measuredLoads() migration {
+	return migration{
+		`CREATE TABLE loads (
+			model TEXT NOT NULL, settings TEXT NOT NULL, engine TEXT NOT NULL, card TEXT NOT NULL,
+			predicted TEXT NOT NULL, reported TEXT NOT NULL,
+			predicted_cards BIGINT NOT NULL, reported_cards BIGINT NOT NULL,
+			predicted_host BIGINT NOT NULL, reported_host BIGINT NOT NULL,
+			driver BIGINT, at_ms BIGINT NOT NULL, times BIGINT NOT NULL,
+			PRIMARY KEY (model, settings, engine, card))`,
 	}
 }
 

@@ -15,18 +15,19 @@ import (
 	"monitor/internal/needs"
 )
 
-var writeV1 = flag.String("write-v1", "", "write the closed database `file` as testdata/v1.db.gz")
+var write = flag.String("write", "", "write the closed database `version=file` as testdata, as in v3=monitor.db")
 
-// v1 unpacks the database that the first version wrote. It is never written
+// kept unpacks the database that a version wrote ("v1"). It is never written
 // again: later versions must open what users have.
-func v1(t *testing.T) string {
+func kept(t *testing.T, version string) string {
 	t.Helper()
-	if *writeV1 != "" {
-		b, err := os.ReadFile(*writeV1)
+	name := "testdata/" + version + ".db.gz"
+	if v, from, _ := strings.Cut(*write, "="); v == version {
+		b, err := os.ReadFile(from)
 		if err != nil {
 			t.Fatal(err)
 		}
-		f, err := os.Create("testdata/v1.db.gz")
+		f, err := os.Create(name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,7 +37,7 @@ func v1(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	f, err := os.Open("testdata/v1.db.gz")
+	f, err := os.Open(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +56,8 @@ func v1(t *testing.T) string {
 	}
 	return path
 }
+
+func v1(t *testing.T) string { return kept(t, "v1") }
 
 func checkV1(t *testing.T, s *Store) {
 	t.Helper()
@@ -94,6 +97,21 @@ func TestTheFirstVersionsFileIsOpened(t *testing.T) {
 	checkV1(t, s)
 }
 
+// TestTheSecondVersionsFileIsOpened: it has a measured load.
+func TestTheSecondVersionsFileIsOpened(t *testing.T) {
+	t.Parallel()
+	s, err := Open(t.Context(), Config{Path: kept(t, "v2")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	checkV1(t, s)
+	all, err := s.Loads().All(t.Context())
+	if err != nil || len(all) != 1 || all[0].Model != "f00d" || all[0].OnCards != (Sums{5 << 30, 5<<30 + 4096}) || *all[0].Driver != 6<<30 {
+		t.Errorf("%+v (%v)", all, err)
+	}
+}
+
 func TestMigrationsGoForwardWithACopy(t *testing.T) {
 	t.Parallel()
 	path := v1(t)
@@ -112,7 +130,7 @@ func TestMigrationsGoForwardWithACopy(t *testing.T) {
 	}
 	// The older program refuses it, and changes nothing.
 	before, _ := os.ReadFile(path)
-	if _, err := Open(t.Context(), Config{Path: path}); !IsNewer(err) || !strings.Contains(err.Error(), "schema 2; this one knows 1") {
+	if _, err := Open(t.Context(), Config{Path: path}); !IsNewer(err) || !strings.Contains(err.Error(), "schema 3; this one knows 2") {
 		t.Errorf("a file of a newer version: %v", err)
 	}
 	if after, _ := os.ReadFile(path); string(after) != string(before) {
@@ -148,7 +166,7 @@ func TestAMigrationThatFailsChangesNothing(t *testing.T) {
 			} else {
 				s.Close()
 			}
-			if _, err := open(t.Context(), cfg, broken); err == nil || !strings.Contains(err.Error(), "version 2") {
+			if _, err := open(t.Context(), cfg, broken); err == nil || !strings.Contains(err.Error(), "version 3") {
 				t.Errorf("a broken migration: %v", err)
 			}
 			s, err := Open(t.Context(), cfg)
