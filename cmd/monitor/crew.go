@@ -79,8 +79,10 @@ func (c *crew) start(ctx context.Context) (*runner.Runner, error) {
 		return c.runner, c.failed
 	}
 	e, err := c.p.findEngine(ctx)
+	var cfg runner.Config
 	if err == nil {
-		c.runner, err = runner.Start(ctx, c.p.runnerConfig(ctx, e, c.model))
+		cfg = c.p.runnerConfig(ctx, e, c.model)
+		c.runner, err = runner.Start(ctx, cfg)
 	}
 	if err != nil {
 		if ctx.Err() != nil {
@@ -90,6 +92,7 @@ func (c *crew) start(ctx context.Context) (*runner.Runner, error) {
 		return nil, c.failed
 	}
 	c.build = cmp.Or(c.runner.Info().Build, e.Build, e.ID)
+	rememberLoad(ctx, c.p, e, cfg, c.runner)
 	return c.runner, nil
 }
 

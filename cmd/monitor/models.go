@@ -96,6 +96,8 @@ func (p modelCommands) command() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error { return p.modelsImport(c.Context(), args, as, asJSON) }}
 	imp.Flags().StringVar(&as, "name", "", "the `NAME` it gets here; empty: from the file")
 	c.AddCommand(
+		&cobra.Command{Use: "measured", Short: "List what loaded models took, beside what was predicted", Args: cobra.NoArgs,
+			RunE: func(c *cobra.Command, _ []string) error { return p.modelsMeasured(c.Context(), asJSON) }},
 		&cobra.Command{Use: "list", Short: "List the catalogue and what is installed", Args: cobra.NoArgs, RunE: list},
 		&cobra.Command{Use: "show NAME", Short: "Show one model: files, sizes, licence, memory", Args: cobra.ExactArgs(1), ValidArgsFunction: p.completeModels(false),
 			RunE: func(c *cobra.Command, args []string) error { return p.modelsShow(c.Context(), args[0], asJSON) }},

@@ -89,6 +89,9 @@ func TestRealEngineEndToEndWithoutANetwork(t *testing.T) {
 	if purposes != 3 || !unreached {
 		t.Errorf("%d files have a purpose, want 3; the unreached function was found: %v", purposes, unreached)
 	}
+	// What the engine took was held against the prediction, and agrees but for weights
+	// that were put into another order for this processor.
+	measuredReal(t, s)
 	// The second time nothing is asked and no engine is started.
 	s.must("analyze", s.repo, "--workers", "2")
 	if again := s.newest(); again.Calls != 0 || again.Units.Cached != again.Units.Total {
@@ -100,5 +103,27 @@ func TestRealEngineEndToEndWithoutANetwork(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(s.must("doctor", "--json")), &doctor); err != nil || doctor.Failed != 0 {
 		t.Errorf("doctor: %v %+v", err, doctor)
+	}
+}
+
+func measuredReal(t *testing.T, s *stage) {
+	t.Helper()
+	var known struct{ Loads []loadJSON }
+	if err := json.Unmarshal([]byte(s.must("models", "measured", "--json")), &known); err != nil || len(known.Loads) != 1 {
+		t.Fatalf("%d loads were measured (%v)", len(known.Loads), err)
+	}
+	l := known.Loads[0]
+	var told loadTerms
+	if err := json.Unmarshal(l.Measured, &told); err != nil {
+		t.Fatal(err)
+	}
+	if l.Name != "smollm2-135m" || l.Card != cpuOnly || l.Times != 1 || l.Host.Measured < 90<<20 || told.Output == 0 || told.Host.KV == 0 || l.Driver != nil {
+		t.Errorf("%+v", l)
+	}
+	if d := l.Host.Difference - told.Repacked; d > 4*logDigit || d < -4*logDigit {
+		t.Errorf("measured %d bytes more than predicted, %d of them in another order: %s, measured %s", l.Host.Difference, told.Repacked, l.Predicted, l.Measured)
+	}
+	if out := s.must("models", "measured"); !strings.Contains(out, "smollm2-135m") || !strings.Contains(out, "-ctk f16") {
+		t.Errorf("%s", out)
 	}
 }

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"monitor/internal/catalog"
+	"monitor/internal/engine"
+	"monitor/internal/gguf"
+	"monitor/internal/gpu"
+	"monitor/internal/memory"
+	"monitor/internal/runner"
+	"monitor/internal/store"
+)
+
+// shapeOf is the model of a row of the catalogue, from the header that is built in.
+func shapeOf(t *testing.T, name string) *memory.Model {
+	t.Helper()
+	cat, err := catalog.Load(nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	row, err := cat.Model(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := cat.Shape(row, row.Quants[0].Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := memory.NewModel(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func amount(n int64) runner.Amount { return runner.Amount{Bytes: n, Within: 5243} }
+
+// saying is what an engine says of itself that took exactly what was predicted, and
+// so much more for compute.
+func saying(n memory.Need, more int64) runner.Reserved {
+	r := runner.Reserved{Whole: true, Slots: int(n.Slots), Outputs: int(n.Slots), Context: int(n.Context)}
+	for i, c := range n.Cards {
+		r.Places = append(r.Places, runner.Place{Name: "CUDA" + string(rune('0'+i)), Weights: amount(c.Weights + 1000), KV: amount(c.KV), State: amount(c.State), Compute: amount(c.Compute + more)})
+	}
+	r.Places = append(r.Places,
+		runner.Place{Name: "CPU_Mapped", Weights: amount(n.Host.Weights)},
+		runner.Place{Name: "CUDA_Host", Compute: amount(n.Host.Compute), Output: amount(n.Output)})
+	return r
+}
+
+func TestALoadIsMeasuredAndTheNextPlanTakesIt(t *testing.T) {
+	ctx := t.Context()
+	m := shapeOf(t, "qwen2.5-coder-7b")
+	e := engine.Engine{ID: "release-b10488", Build: "0.14.2 (build 10488, commit 1a2b3c4)", Flags: engine.Capabilities{Version: "0.14.2 (build 10488, commit 1a2b3c4)"}}
+	c := runner.Config{Model: runner.ModelFile{Path: "model.gguf", SHA256: "f00d"}, Slots: 4, Window: 8192, GPULayers: -1, Reserve: runner.Reserve{K: "q8_0", V: "q8_0"}}
+	gpus := []gpu.Device{{Vendor: gpu.Nvidia, Name: "NVIDIA GeForce RTX 4090", Arch: "8.9"}}
+	s, err := runSettings(m, c, []int{89})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := m.Need(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const more = 3 << 20
+	held := n.Total() + more + 1000 + 400<<20
+	l, err := measureLoad(m, e, c, saying(n, more), gpus, &held)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Card != "NVIDIA GeForce RTX 4090" || l.Engine != e.Build || l.Settings != "-c 32768 -np 4 -no-kvu -ctk q8_0 -ctv q8_0 -fa on -b 2048 -ub 512, 1 cards" {
+		t.Errorf("%+v", l.LoadKey)
+	}
+	if l.OnCards.Predicted != n.Total() || l.OnCards.Difference() != more+1000 || l.OnHost.Difference() != 0 || *l.Driver != held {
+		t.Errorf("%+v, predicted %d", l, n.Total())
+	}
+
+	db, err := store.Open(ctx, store.Config{Path: filepath.Join(t.TempDir(), "m.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	l.At = time.Now()
+	if err := db.Loads().Put(ctx, l); err != nil {
+		t.Fatal(err)
+	}
+	known, err := measuredNeeds(ctx, db, e.Build, l.Card)
+	if err != nil || known.Seen != 1 || known.Overhead != 400<<20 {
+		t.Fatalf("%+v (%v)", known, err)
+	}
+	got, from := known.of("f00d", s, n)
+	if from == nil || from.OnCards != l.OnCards {
+		t.Fatal("the load is not found")
+	}
+	// A kilobyte is less than the log's last digit: that term stays exact.
+	if got.Cards[0].Weights != n.Cards[0].Weights || got.Cards[0].KV != n.Cards[0].KV || got.Cards[0].Compute != n.Cards[0].Compute+more || got.Host != n.Host {
+		t.Errorf("corrected to %+v from %+v", got, n)
+	}
+	if n.Cards[0].Compute == got.Cards[0].Compute {
+		t.Error("the prediction itself was changed")
+	}
+
+	// Whatever differs in the key is not this load.
+	other := s
+	other.Slots, other.Context = 2, 16384
+	no, err := m.Need(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	another, err := measuredNeeds(ctx, db, "9776 (ac4105d68)", l.Card)
+	if err != nil || another.Seen != 0 {
+		t.Errorf("another build has an overhead: %+v (%v)", another, err)
+	}
+	for what, find := range map[string]func() *store.Load{
+		"settings": func() *store.Load { _, l := known.of("f00d", other, no); return l },
+		"model":    func() *store.Load { _, l := known.of("beef", s, n); return l },
+		"build":    func() *store.Load { _, l := another.of("f00d", s, n); return l },
+	} {
+		if find() != nil {
+			t.Errorf("another %s finds the load", what)
+		}
+	}
+}
+
+func TestALoadWithoutACard(t *testing.T) {
+	m := shapeOf(t, "smollm2-135m")
+	e := engine.Engine{ID: "wheel-2026.10.11549", Build: "xllamacpp 2026.10.11549 (build 0, commit unknown)", Flags: engine.Capabilities{Version: "xllamacpp 2026.10.11549 (build 0, commit unknown)"}}
+	c := runner.Config{Model: runner.ModelFile{SHA256: "f00d"}, Slots: 2, Window: 4096, Reserve: runner.Reserve{Unified: true, FlashAttention: "off"}}
+	s, err := runSettings(m, c, []int{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Build = memory.Build{MixedInput: true}
+	n, err := m.Need(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := runner.Reserved{Whole: true, Outputs: 2, Places: []runner.Place{
+		{Name: "CPU", KV: amount(n.Host.KV), Compute: amount(n.Host.Compute), Output: amount(n.Output)},
+		{Name: "CPU_Mapped", Weights: amount(n.Host.Weights)},
+		{Name: "CPU_REPACK", Weights: amount(7 << 20)},
+	}}
+	// A card that the engine does not use is none of the load's.
+	l, err := measureLoad(m, e, c, r, []gpu.Device{{Name: "NVIDIA GeForce RTX 4090"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Card != cpuOnly || l.OnCards != (store.Sums{}) || l.OnHost.Difference() != 7<<20 || l.Driver != nil || !strings.HasPrefix(l.Settings, "-c 8192 -np 2 -kvu ") {
+		t.Errorf("%+v", l)
+	}
+	var told loadTerms
+	if err := json.Unmarshal(l.Reported, &told); err != nil || told.Repacked != 7<<20 || told.Host.Weights != n.Host.Weights {
+		t.Errorf("%s (%v)", l.Reported, err)
+	}
+	e.Flags.Version = "0.14.2"
+	if l, err = measureLoad(m, e, c, r, nil, nil); err != nil || !strings.Contains(string(l.Predicted), "which build") {
+		t.Errorf("an unknown build: %s (%v)", l.Predicted, err)
+	}
+}
+
+func TestTheNameOfTheCards(t *testing.T) {
+	a, b := gpu.Device{Vendor: gpu.Nvidia, Name: "RTX 4090", Arch: "8.9"}, gpu.Device{Vendor: gpu.Nvidia, Name: "RTX 3090", Arch: "8.6"}
+	for _, c := range []struct {
+		gpus []gpu.Device
+		used int
+		want string
+		caps []int
+	}{
+		{nil, 0, "cpu", nil},
+		{[]gpu.Device{a}, 0, "cpu", nil},
+		{[]gpu.Device{a}, 1, "RTX 4090", []int{89}},
+		{[]gpu.Device{b, b}, 2, "RTX 3090 + RTX 3090", []int{86, 86}},
+		{[]gpu.Device{b, b}, 1, "RTX 3090", []int{86}},
+		{[]gpu.Device{a, b}, 2, "RTX 3090 + RTX 4090", []int{89, 86}},
+		{[]gpu.Device{a, b}, 1, "1 of RTX 3090, RTX 4090", []int{89}},
+		{nil, 2, "2 unknown", []int{89, 89}},
+	} {
+		key, caps := cardsOf(c.gpus, c.used)
+		if key != c.want || len(caps) != len(c.caps) {
+			t.Errorf("%d of %d cards: %q, %v", c.used, len(c.gpus), key, caps)
+			continue
+		}
+		for i := range caps {
+			if caps[i] != c.caps[i] {
+				t.Errorf("%q: %v, not %v", key, caps, c.caps)
+			}
+		}
+	}
+}
+
+// A flag left out and the same flag given are one key; another value is another.
+func TestWordsOfSettings(t *testing.T) {
+	m := shapeOf(t, "qwen2.5-coder-7b")
+	words := func(change func(*memory.Settings)) string {
+		s := memory.Settings{Context: 32768, Slots: 4, Unified: memory.Off}
+		change(&s)
+		n, err := m.Need(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return settingsWords(s, n)
+	}
+	base := words(func(*memory.Settings) {})
+	f16, q8 := gguf.F16, gguf.Q8_0
+	for what, change := range map[string]func(*memory.Settings){
+		"type": func(s *memory.Settings) { s.K, s.V = &f16, &f16 }, "batch": func(s *memory.Settings) { s.Batch, s.MicroBatch = 2048, 512 },
+		"card": func(s *memory.Settings) { s.Cards = []int{89} }, "attention": func(s *memory.Settings) { s.FlashAttention = memory.On },
+		"rounding": func(s *memory.Settings) { s.Context = 32700 },
+	} {
+		if got := words(change); got != base {
+			t.Errorf("%s left out is %q, given %q", what, base, got)
+		}
+	}
+	seen := map[string]string{base: "nothing"}
+	for what, change := range map[string]func(*memory.Settings){
+		"context": func(s *memory.Settings) { s.Context = 16384 }, "slots": func(s *memory.Settings) { s.Slots = 2 },
+		"one cache": func(s *memory.Settings) { s.Unified = memory.On }, "keys": func(s *memory.Settings) { s.K = &q8 },
+		"values": func(s *memory.Settings) { s.V = &q8 }, "attention": func(s *memory.Settings) { s.FlashAttention = memory.Off },
+		"micro-batch": func(s *memory.Settings) { s.MicroBatch = 256 }, "batch": func(s *memory.Settings) { s.Batch = 1024 },
+		"window": func(s *memory.Settings) { s.FullWindow = true }, "no card": func(s *memory.Settings) { s.Cards = []int{} },
+		"two cards": func(s *memory.Settings) { s.Cards = []int{89, 89} }, "layers": func(s *memory.Settings) { s.CPULayers = 3 },
+		"experts": func(s *memory.Settings) { s.CPUExperts = 2 }, "embeddings": func(s *memory.Settings) { s.Embeddings = true },
+		"split": func(s *memory.Settings) { s.Cards, s.Split = []int{89, 89}, []float64{1, 2} }, "draft": func(s *memory.Settings) { s.Draft = 3 },
+	} {
+		got := words(change)
+		if before, ok := seen[got]; ok {
+			t.Errorf("%s and %s are one key: %q", what, before, got)
+		}
+		seen[got] = what
+	}
+}
