@@ -67,6 +67,7 @@ type effectiveJSON struct {
 	Nodes     int   `json:"graph_nodes"`
 	Splits    int   `json:"graph_splits"`
 	AllLogits bool  `json:"all_logits"`
+	Padded    bool  `json:"padded_logits"`
 	Wide      bool  `json:"wide_masks"`
 	Mixed     bool  `json:"mixed_input"`
 }
@@ -289,7 +290,7 @@ func (f needFlags) work(m *memory.Model, source string, cards []gpu.Card) (needJ
 		return needJSON{}, s, n, fmt.Errorf("%s: %w", source, err)
 	}
 	v := describeNeed(m, source, n)
-	v.Effective.AllLogits, v.Effective.Wide, v.Effective.Mixed = s.AllLogits, s.WideMasks, s.MixedInput
+	v.Effective.AllLogits, v.Effective.Padded, v.Effective.Wide, v.Effective.Mixed = s.AllLogits, s.PaddedLogits, s.WideMasks, s.MixedInput
 	old, recent := s, s
 	old.AllLogits, recent.MixedInput = true, true
 	v.AllLogits, v.MixedInput = computeOnCards(m, old), computeOnCards(m, recent)

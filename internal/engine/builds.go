@@ -13,6 +13,9 @@ type Rules struct {
 	// AllLogits: the compute buffer has room for logits of every token of a
 	// micro-batch, not of the slots only.
 	AllLogits bool
+	// PaddedLogits: for as many as there are after the micro-batch was rounded up to a
+	// multiple of the slots, where that was needed.
+	PaddedLogits bool
 	// WideMasks: masks are kept in single precision also where flash attention
 	// reads half of it.
 	WideMasks bool
@@ -29,7 +32,9 @@ const (
 	// tagged b9410 (Homebrew's formula of llama.cpp names tag and commit together).
 	narrowMasksSince = 9410
 	// Logits for the slots only: pull request 23861, commit de6f727aa of 1 June 2026;
-	// issue 24066 names it b9460, "server_n_outputs_max() returned 4 instead of n_batch".
+	// issue 24066 names it b9460, "server_n_outputs_max() returned 4 instead of n_batch". The
+	// rounding (PaddedLogits) was seen on build 9294 and went with it, since a limit of
+	// logits and a rounding up of them exclude each other.
 	slotLogitsSince = 9460
 	// Mixed batches: pull request 29622, commit 0bb496dbd; release b11400 of 5 October
 	// 2026.
@@ -41,7 +46,7 @@ const (
 // those takes the most in every case, since an allocator fills gaps by chance: plan
 // with the largest of what they give.
 func RulesOf(build int) []Rules {
-	all := []Rules{{AllLogits: true, WideMasks: true}, {AllLogits: true}, {}, {MixedInput: true}}
+	all := []Rules{{AllLogits: true, PaddedLogits: true, WideMasks: true}, {AllLogits: true, PaddedLogits: true}, {}, {MixedInput: true}}
 	switch {
 	case build <= 0:
 		return all
@@ -74,7 +79,7 @@ func Narrow(rules []Rules, outputs, slots int) []Rules {
 		return left
 	}
 	for _, r := range rules {
-		r.AllLogits = all
+		r.AllLogits, r.PaddedLogits = all, false
 		left = append(left, r)
 	}
 	return left

@@ -41,10 +41,10 @@ func FuzzBuildNumber(f *testing.F) {
 
 func TestRulesChangeWhereTheyChanged(t *testing.T) {
 	for build, want := range map[int]Rules{
-		3600:  {AllLogits: true, WideMasks: true},
-		9409:  {AllLogits: true, WideMasks: true},
-		9410:  {AllLogits: true},
-		9459:  {AllLogits: true},
+		3600:  {AllLogits: true, PaddedLogits: true, WideMasks: true},
+		9409:  {AllLogits: true, PaddedLogits: true, WideMasks: true},
+		9410:  {AllLogits: true, PaddedLogits: true},
+		9459:  {AllLogits: true, PaddedLogits: true},
 		9460:  {},
 		11399: {},
 		11400: {MixedInput: true},

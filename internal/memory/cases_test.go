@@ -236,7 +236,7 @@ func TestMeasured(t *testing.T) {
 // planned for one that is not known. All rules at once would not do: the third
 // figure says how often they take less than one of them.
 func TestAnUnknownBuildGetsTheMost(t *testing.T) {
-	models, builds := shelf{}, []memory.Build{{AllLogits: true, WideMasks: true}, {AllLogits: true}, {}, {MixedInput: true}}
+	models, builds := shelf{}, []memory.Build{{AllLogits: true, PaddedLogits: true, WideMasks: true}, {AllLogits: true, PaddedLogits: true}, {}, {MixedInput: true}}
 	n, above := 0, 0
 	for i, c := range cases(t) {
 		if i%17 != 0 {
@@ -248,7 +248,7 @@ func TestAnUnknownBuildGetsTheMost(t *testing.T) {
 		if err != nil || most.Upper == "" {
 			t.Fatal(c.Head, c.Flags, err, most.Upper)
 		}
-		s.Build = memory.Build{AllLogits: true, WideMasks: true, MixedInput: true}
+		s.Build = memory.Build{AllLogits: true, PaddedLogits: true, WideMasks: true, MixedInput: true}
 		together, err := m.Need(s)
 		if err != nil {
 			t.Fatal(err)

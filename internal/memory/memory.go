@@ -20,8 +20,9 @@
 // the card (internal/gpu's catalogue) and corrected by measurement.
 //
 // The room is pure: no file, no clock, no goroutine. Its figures are for
-// llama.cpp of October 2026 on NVIDIA cards; a card of another kind has its own
-// kernels and may need another few MiB.
+// llama.cpp from June to October 2026 on NVIDIA cards, and with Settings.Build for
+// the builds before and after; a card of another kind has its own kernels and may
+// need another few MiB.
 package memory
 
 import (
@@ -154,8 +155,13 @@ func pointers(list []Terms) []*Terms {
 // addCompute reserves the graph as the engine does when it starts: a full
 // micro-batch over all slots (llama_context::sched_reserve).
 func (e *session) addCompute(m *Model, n *Need) error {
-	tokens := pad(min(e.Context, e.MicroBatch), e.Slots)
-	b := e.newBuilder(m, tokens, e.Slots, min(min(e.Context, e.MicroBatch), e.outputs))
+	whole := min(e.Context, e.MicroBatch)
+	tokens := pad(whole, e.Slots)
+	outputs := min(whole, e.outputs)
+	if e.padded && tokens != whole {
+		outputs = tokens
+	}
+	b := e.newBuilder(m, tokens, e.Slots, outputs)
 	b.pool(m.build.graph(b))
 	if b.missing != nil {
 		return b.missing

@@ -67,6 +67,9 @@ type Build struct {
 	// AllLogits reserves logits for every token of a micro-batch and not only for
 	// the slots.
 	AllLogits bool
+	// PaddedLogits makes room for as many as the micro-batch has tokens after it was
+	// rounded up to a multiple of the slots, where rounding was needed.
+	PaddedLogits bool
 	// WideMasks keeps masks in single precision also for flash attention, and a
 	// copy in half of it.
 	WideMasks bool
@@ -125,6 +128,7 @@ type session struct {
 	embeddings bool
 	mixed      bool   // Build.MixedInput
 	wide       bool   // Build.WideMasks
+	padded     bool   // Build.PaddedLogits
 	pooling    uint64 // llama_pooling_type
 	outputs    int64  // most that one micro-batch may have
 	cards      []int
@@ -158,7 +162,7 @@ func open(m *Model, s Settings) (*session, error) {
 		}
 	}
 	e := &session{cpuExperts: s.CPUExperts, pooling: m.attn.pooling, k: gguf.F16, v: gguf.F16, embeddings: s.Embeddings,
-		mixed: s.MixedInput, wide: s.WideMasks, all: int64(len(m.blocks))}
+		mixed: s.MixedInput, wide: s.WideMasks, padded: s.PaddedLogits, all: int64(len(m.blocks))}
 	if s.Pooling != ModelPooling {
 		e.pooling = uint64(s.Pooling) - 1
 	}
