@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -175,22 +174,11 @@ func cardsOf(gpus []gpu.Device, used int) (key string, capabilities []int) {
 	for i := range used {
 		c := memory.DefaultCapability
 		if len(kinds) == 1 || len(names) == used {
-			c = capabilityOf(gpus[min(i, len(gpus)-1)])
+			c = cmp.Or(capabilityOf(gpus[min(i, len(gpus)-1)].Arch), c)
 		}
 		capabilities = append(capabilities, c)
 	}
 	return key, capabilities
-}
-
-// capabilityOf a detected card times ten; those that tell none are planned as Ada.
-func capabilityOf(g gpu.Device) int {
-	major, minor, ok := strings.Cut(g.Arch, ".")
-	x, err := strconv.Atoi(major)
-	y, err2 := strconv.Atoi(minor)
-	if g.Vendor != gpu.Nvidia || !ok || err != nil || err2 != nil {
-		return memory.DefaultCapability
-	}
-	return 10*x + y
 }
 
 // measureLoad compares what an engine that is ready says it reserved with what
@@ -235,8 +223,13 @@ func rememberLoad(ctx context.Context, p *Program, e engine.Engine, c runner.Con
 		c.Window = info.Window
 	}
 	var gpus []gpu.Device
-	if p.machine(ctx); p.seen != nil {
-		gpus = p.seen.GPUs
+	var held *int64
+	if len(r.Cards()) > 0 { // a new look: what the process holds is not in the old one
+		now, err := gpu.Detect(ctx, gpuConfig(p))
+		if err != nil {
+			return // ctx is over
+		}
+		gpus, held = now.GPUs, heldBy(now, info.PID)
 	}
 	f, err := gguf.ReadFile(c.Model.Path)
 	var m *memory.Model
@@ -245,7 +238,7 @@ func rememberLoad(ctx context.Context, p *Program, e engine.Engine, c runner.Con
 	}
 	var l store.Load
 	if err == nil {
-		l, err = measureLoad(m, e, c, r, gpus, nil)
+		l, err = measureLoad(m, e, c, r, gpus, held)
 	}
 	if err == nil {
 		l.At = time.Now()
@@ -256,37 +249,67 @@ func rememberLoad(ctx context.Context, p *Program, e engine.Engine, c runner.Con
 	}
 }
 
-// measured are the loads that an engine made on certain cards.
-type measured struct {
-	engine, card string
-	loads        map[store.LoadKey]store.Load
-	// Overhead of a process on the cards beyond what the engine reports, in bytes, the
-	// most that was seen; Seen in how many loads, 0 where no driver told.
-	Overhead int64
-	Seen     int
+// heldBy is what the driver says that a process holds on all cards, in bytes; nil
+// where it does not tell of one that uses it.
+func heldBy(m gpu.Machine, pid int) *int64 {
+	var sum *int64
+	for _, g := range m.GPUs {
+		for _, u := range g.Processes {
+			if u.PID != pid {
+				continue
+			}
+			if u.Bytes == nil {
+				return nil
+			}
+			if sum == nil {
+				sum = new(int64(0))
+			}
+			*sum += *u.Bytes
+		}
+	}
+	return sum
 }
 
-// measuredNeeds reads what was measured with an engine's build on certain cards
-// (cardsOf's name for them): a plan takes it instead of predictions.
-func measuredNeeds(ctx context.Context, s *store.Store, build, card string) (measured, error) {
-	m := measured{engine: build, card: card, loads: map[store.LoadKey]store.Load{}}
+// measured are the loads that an engine made on this machine's cards.
+type measured struct {
+	engine string
+	gpus   []gpu.Device
+	loads  map[store.LoadKey]store.Load
+	// overheads by the name of a card: what a process holds there beyond what the
+	// engine reports, in bytes, the most that was seen. Not there where no driver told.
+	overheads map[string]int64
+}
+
+// measuredNeeds reads what was measured with an engine's build on these cards: a
+// plan takes it instead of predictions.
+func measuredNeeds(ctx context.Context, s *store.Store, build string, gpus []gpu.Device) (*measured, error) {
+	m := &measured{engine: build, gpus: gpus, loads: map[store.LoadKey]store.Load{}, overheads: map[string]int64{}}
 	all, err := s.Loads().All(ctx)
 	if err != nil {
-		return m, err
+		return nil, err
 	}
 	for _, l := range all {
 		m.loads[l.LoadKey] = l
 	}
-	m.Overhead, m.Seen, err = s.Loads().Overhead(ctx, build, card)
-	return m, err
+	for _, g := range gpus {
+		n, seen, err := s.Loads().Overhead(ctx, build, g.Name)
+		if err != nil {
+			return nil, err
+		}
+		if seen > 0 {
+			m.overheads[g.Name] = n
+		}
+	}
+	return m, nil
 }
 
 // of corrects a prediction by what a load of exactly this took, where there was
 // one: then the load is returned as well, for its predicted and measured figures. A
 // term that agrees to the log's last digit stays exact; one that does not becomes what the
 // log says. sha is the model file's.
-func (m measured) of(sha string, s memory.Settings, n memory.Need) (memory.Need, *store.Load) {
-	l, ok := m.loads[store.LoadKey{Model: sha, Settings: settingsWords(s, n), Engine: m.engine, Card: m.card}]
+func (m *measured) of(sha string, s memory.Settings, n memory.Need) (memory.Need, *store.Load) {
+	card, _ := cardsOf(m.gpus, len(n.Cards))
+	l, ok := m.loads[store.LoadKey{Model: sha, Settings: settingsWords(s, n), Engine: m.engine, Card: card}]
 	if !ok {
 		return n, nil
 	}
@@ -342,6 +365,17 @@ type sumsJSON struct {
 	Difference int64 `json:"difference"`
 }
 
+func describeLoad(l store.Load, name string) loadJSON {
+	j := loadJSON{Name: name, Model: l.Model, Settings: l.Settings, Engine: l.Engine, Card: l.Card, Predicted: l.Predicted, Measured: l.Reported,
+		Cards:  sumsJSON{l.OnCards.Predicted, l.OnCards.Reported, l.OnCards.Difference()},
+		Host:   sumsJSON{l.OnHost.Predicted, l.OnHost.Reported, l.OnHost.Difference()},
+		Driver: l.Driver, At: l.At, Times: l.Times}
+	if l.Driver != nil {
+		j.Overhead = new(*l.Driver - l.OnCards.Reported)
+	}
+	return j
+}
+
 func (p modelCommands) modelsMeasured(ctx context.Context, asJSON bool) error {
 	if err := p.readSettings(); err != nil {
 		return err
@@ -365,14 +399,7 @@ func (p modelCommands) modelsMeasured(ctx context.Context, asJSON bool) error {
 	}
 	list := make([]loadJSON, 0, len(all))
 	for _, l := range all {
-		j := loadJSON{Name: names[l.Model], Model: l.Model, Settings: l.Settings, Engine: l.Engine, Card: l.Card, Predicted: l.Predicted, Measured: l.Reported,
-			Cards:  sumsJSON{l.OnCards.Predicted, l.OnCards.Reported, l.OnCards.Difference()},
-			Host:   sumsJSON{l.OnHost.Predicted, l.OnHost.Reported, l.OnHost.Difference()},
-			Driver: l.Driver, At: l.At, Times: l.Times}
-		if l.Driver != nil {
-			j.Overhead = new(*l.Driver - l.OnCards.Reported)
-		}
-		list = append(list, j)
+		list = append(list, describeLoad(l, names[l.Model]))
 	}
 	if asJSON {
 		return p.json(map[string]any{"version": 1, "loads": list})

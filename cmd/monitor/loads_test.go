@@ -12,6 +12,7 @@ import (
 	"monitor/internal/gguf"
 	"monitor/internal/gpu"
 	"monitor/internal/memory"
+	"monitor/internal/placement"
 	"monitor/internal/runner"
 	"monitor/internal/store"
 )
@@ -38,18 +39,18 @@ func shapeOf(t *testing.T, name string) *memory.Model {
 	return m
 }
 
-func amount(n int64) runner.Amount { return runner.Amount{Bytes: n, Within: 5243} }
+func printed(n int64) runner.Amount { return runner.Amount{Bytes: n, Within: 5243} }
 
 // saying is what an engine says of itself that took exactly what was predicted, and
 // so much more for compute.
 func saying(n memory.Need, more int64) runner.Reserved {
 	r := runner.Reserved{Whole: true, Slots: int(n.Slots), Outputs: int(n.Slots), Context: int(n.Context)}
 	for i, c := range n.Cards {
-		r.Places = append(r.Places, runner.Place{Name: "CUDA" + string(rune('0'+i)), Weights: amount(c.Weights + 1000), KV: amount(c.KV), State: amount(c.State), Compute: amount(c.Compute + more)})
+		r.Places = append(r.Places, runner.Place{Name: "CUDA" + string(rune('0'+i)), Weights: printed(c.Weights + 1000), KV: printed(c.KV), State: printed(c.State), Compute: printed(c.Compute + more)})
 	}
 	r.Places = append(r.Places,
-		runner.Place{Name: "CPU_Mapped", Weights: amount(n.Host.Weights)},
-		runner.Place{Name: "CUDA_Host", Compute: amount(n.Host.Compute), Output: amount(n.Output)})
+		runner.Place{Name: "CPU_Mapped", Weights: printed(n.Host.Weights)},
+		runner.Place{Name: "CUDA_Host", Compute: printed(n.Host.Compute), Output: printed(n.Output)})
 	return r
 }
 
@@ -89,8 +90,8 @@ func TestALoadIsMeasuredAndTheNextPlanTakesIt(t *testing.T) {
 	if err := db.Loads().Put(ctx, l); err != nil {
 		t.Fatal(err)
 	}
-	known, err := measuredNeeds(ctx, db, e.Build, l.Card)
-	if err != nil || known.Seen != 1 || known.Overhead != 400<<20 {
+	known, err := measuredNeeds(ctx, db, e.Build, gpus)
+	if err != nil || known.overheads[gpus[0].Name] != 400<<20 {
 		t.Fatalf("%+v (%v)", known, err)
 	}
 	got, from := known.of("f00d", s, n)
@@ -105,6 +106,8 @@ func TestALoadIsMeasuredAndTheNextPlanTakesIt(t *testing.T) {
 		t.Error("the prediction itself was changed")
 	}
 
+	planWithLoad(t, known, n, more)
+
 	// Whatever differs in the key is not this load.
 	other := s
 	other.Slots, other.Context = 2, 16384
@@ -112,18 +115,74 @@ func TestALoadIsMeasuredAndTheNextPlanTakesIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	another, err := measuredNeeds(ctx, db, "9776 (ac4105d68)", l.Card)
-	if err != nil || another.Seen != 0 {
+	another, err := measuredNeeds(ctx, db, "9776 (ac4105d68)", gpus)
+	if err != nil || len(another.overheads) != 0 {
 		t.Errorf("another build has an overhead: %+v (%v)", another, err)
 	}
 	for what, find := range map[string]func() *store.Load{
 		"settings": func() *store.Load { _, l := known.of("f00d", other, no); return l },
 		"model":    func() *store.Load { _, l := known.of("beef", s, n); return l },
 		"build":    func() *store.Load { _, l := another.of("f00d", s, n); return l },
+		"card": func() *store.Load {
+			other, err := measuredNeeds(ctx, db, e.Build, []gpu.Device{{Name: "NVIDIA GeForce RTX 3090"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, l := other.of("f00d", s, n)
+			return l
+		},
 	} {
 		if find() != nil {
 			t.Errorf("another %s finds the load", what)
 		}
+	}
+}
+
+// planWithLoad: the planner gets the measured need, and says which load it is from.
+func planWithLoad(t *testing.T, known *measured, n memory.Need, more int64) {
+	t.Helper()
+	cat, err := catalog.Load(nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	row, err := cat.Model("qwen2.5-coder-7b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	quant := row.Quants[0].Name
+	f, err := cat.Shape(row, quant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := placement.RealVariant(quant, "model.gguf", f, 89)
+	if err != nil {
+		t.Fatal(err)
+	}
+	about := engineFacts{capability: 89, measured: known, used: map[loadUse]store.Load{}}
+	in := catalog.Installed{Name: row.Name, Quant: quant, Files: []catalog.InstalledFile{{SHA256: "f00d"}}}
+	need := func(v placement.Variant, slots int) int64 {
+		got, err := v.Memory.Need(placement.Settings{Context: 32768, Slots: slots, KV: "q8_0", GPULayers: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.Devices[0].Total()
+	}
+	corrected := about.correct(v, in)
+	if a, b := need(v, 4), need(corrected, 4); a != n.Total() || b != a+more {
+		t.Errorf("a plan takes %d, with the measurement %d", a, b)
+	}
+	if a, b := need(v, 2), need(corrected, 2); a != b {
+		t.Errorf("a plan of what was never loaded takes %d, not %d", b, a)
+	}
+	layout := &placement.Layout{Servers: []placement.Server{
+		{Model: row.Name, Quant: quant, KV: "q8_0", Slots: 4, Context: 8192, On: []int{0}},
+		{Model: row.Name, Quant: quant, KV: "q8_0", Slots: 2, Context: 16384, On: []int{0}},
+	}}
+	if got := about.measuredIn(layout); len(got) != 1 || got[0].Cards.Difference != more+1000 || got[0].Overhead == nil || *got[0].Overhead != 400<<20 {
+		t.Errorf("%+v", got)
+	}
+	if about.correct(v, catalog.Installed{}).Memory == nil || (engineFacts{}).measuredIn(nil) != nil {
+		t.Error("without a load there is no plan")
 	}
 }
 
@@ -141,9 +200,9 @@ func TestALoadWithoutACard(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := runner.Reserved{Whole: true, Outputs: 2, Places: []runner.Place{
-		{Name: "CPU", KV: amount(n.Host.KV), Compute: amount(n.Host.Compute), Output: amount(n.Output)},
-		{Name: "CPU_Mapped", Weights: amount(n.Host.Weights)},
-		{Name: "CPU_REPACK", Weights: amount(7 << 20)},
+		{Name: "CPU", KV: printed(n.Host.KV), Compute: printed(n.Host.Compute), Output: printed(n.Output)},
+		{Name: "CPU_Mapped", Weights: printed(n.Host.Weights)},
+		{Name: "CPU_REPACK", Weights: printed(7 << 20)},
 	}}
 	// A card that the engine does not use is none of the load's.
 	l, err := measureLoad(m, e, c, r, []gpu.Device{{Name: "NVIDIA GeForce RTX 4090"}}, nil)
@@ -232,5 +291,21 @@ func TestWordsOfSettings(t *testing.T) {
 			t.Errorf("%s and %s are one key: %q", what, before, got)
 		}
 		seen[got] = what
+	}
+}
+
+func TestWhatTheDriverSaysThatAProcessHolds(t *testing.T) {
+	use := func(pid int, bytes *int64) gpu.Process { return gpu.Process{PID: pid, Bytes: bytes} }
+	m := gpu.Machine{GPUs: []gpu.Device{
+		{Processes: []gpu.Process{use(1, new(int64(100))), use(2, new(int64(7)))}},
+		{Processes: []gpu.Process{use(1, new(int64(50))), use(3, nil)}},
+	}}
+	if got := heldBy(m, 1); got == nil || *got != 150 {
+		t.Errorf("%v", got)
+	}
+	for _, pid := range []int{3, 4} {
+		if got := heldBy(m, pid); got != nil {
+			t.Errorf("process %d holds %d", pid, *got)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -79,13 +81,14 @@ func (p planCommand) completeProfiles(*cobra.Command, []string, string) ([]strin
 
 // plan answers and prints. A refusal is exit code 1, in both forms.
 func (p planCommand) plan(ctx context.Context, f planFlags) error {
-	a, err := p.answer(ctx, f)
+	answer, err := p.answer(ctx, f)
 	if err != nil {
 		return err
 	}
+	a := answer.Answer
 	refused := a.Layout == nil && a.Proposal == nil
 	if f.json {
-		if err := p.json(versioned(a)); err != nil {
+		if err := p.json(answer); err != nil {
 			return err
 		}
 		if refused {
@@ -101,6 +104,12 @@ func (p planCommand) plan(ctx context.Context, f planFlags) error {
 		return err
 	}
 	p.printf("%s", b.String())
+	for i, l := range answer.Measured {
+		if i == 0 {
+			p.printf("\nMeasured here, and used in the place of predictions:\n")
+		}
+		p.printf("  %s on %s: predicted %d bytes, measured %d (%+d), last on %s\n", l.Name, l.Card, l.Cards.Predicted, l.Cards.Measured, l.Cards.Difference, l.At.Format(time.DateOnly))
+	}
 	if refused {
 		return errSaid
 	}
@@ -111,12 +120,13 @@ func (p planCommand) plan(ctx context.Context, f planFlags) error {
 type answerJSON struct {
 	Version int `json:"version"`
 	placement.Answer
+	// Measured are the loads that stand in the place of predictions.
+	Measured []loadJSON `json:"measured,omitempty"`
 }
 
-func versioned(a placement.Answer) answerJSON { return answerJSON{1, a} }
-
 // answer plans what the flags say.
-func (p planCommand) answer(ctx context.Context, f planFlags) (a placement.Answer, err error) {
+func (p planCommand) answer(ctx context.Context, f planFlags) (a answerJSON, err error) {
+	a.Version = 1
 	if err := p.readSettings(); err != nil {
 		return a, err
 	}
@@ -134,6 +144,13 @@ func (p planCommand) answer(ctx context.Context, f planFlags) (a placement.Answe
 	}
 	about := p.engineFor(ctx, f, capability)
 	m.Engine = about.words
+	if about.measured != nil {
+		for i, d := range m.Devices {
+			if n, ok := about.measured.overheads[d.Name]; ok {
+				m.Devices[i].Overhead = n
+			}
+		}
+	}
 	cat, err := p.catalogue()
 	if err != nil {
 		return a, err
@@ -146,9 +163,10 @@ func (p planCommand) answer(ctx context.Context, f planFlags) (a placement.Answe
 	if err != nil {
 		return a, err
 	}
-	if a, err = pl.Answer(m, prof, then); err != nil {
+	if a.Answer, err = pl.Answer(m, prof, then); err != nil {
 		return a, &coded{exitUsage, err}
 	}
+	a.Measured = about.measuredIn(cmp.Or(a.Layout, a.Proposal))
 	return a, nil
 }
 
@@ -261,7 +279,7 @@ func (p planCommand) diff(ctx context.Context, f planFlags, a, b string) error {
 
 // side is one plan of a comparison: a saved file, a profile, or wishes.
 func (p planCommand) side(ctx context.Context, f planFlags, arg string) (*placement.Layout, error) {
-	var a placement.Answer
+	var a answerJSON
 	switch {
 	case strings.HasSuffix(arg, ".json"):
 		b, err := os.ReadFile(p.path(arg))
@@ -272,7 +290,7 @@ func (p planCommand) side(ctx context.Context, f planFlags, arg string) (*placem
 		if err := json.Unmarshal(b, &saved); err != nil || saved.Version != 1 || saved.Profile == "" {
 			return nil, usage("%s is not a plan that `monitor plan --json` printed", arg)
 		}
-		a = saved.Answer
+		a = saved
 	case strings.Contains(arg, ":"):
 		f.models, f.profile = strings.Split(arg, "+"), ""
 		var err error

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"monitor/internal/gpu"
 	"monitor/internal/memory"
 	"monitor/internal/placement"
+	"monitor/internal/store"
 )
 
 // unknownOverhead is what an engine is taken to need of a card beyond its
@@ -186,6 +188,10 @@ func capabilityOf(arch string) int {
 type engineFacts struct {
 	capability int
 	builds     []memory.Build
+	// measured is what the engine took before, nil where that is not to be had; used
+	// are the loads that corrected a prediction.
+	measured *measured
+	used     map[loadUse]store.Load
 	// words name the engines for people.
 	words string
 }
@@ -205,11 +211,67 @@ func (p planCommand) engineFor(ctx context.Context, f planFlags, capability int)
 	if f.card == "" {
 		if e, err := p.findEngine(ctx); err == nil {
 			about.builds, about.words = buildsOf(e.Flags.Rules()), "the engine "+e.ID
+			about.measured, about.used = p.measuredHere(ctx, e), map[loadUse]store.Load{}
 			return about
 		}
 	}
 	about.builds, about.words = buildsOf(engine.RulesOf(math.MaxInt32)), "engines of builds since October 2026"
 	return about
+}
+
+// loadUse is a server of a plan as the loads behind it are remembered.
+type loadUse struct {
+	model, quant, kv      string
+	slots, context, cards int
+}
+
+// measuredHere reads what this engine took here before. Without it plans go on
+// with predictions, and say why.
+func (p planCommand) measuredHere(ctx context.Context, e engine.Engine) *measured {
+	if _, err := os.Stat(p.folders.database()); err != nil && p.settings.Store.URL == "" {
+		return nil // nothing was done here yet
+	}
+	s, err := store.Open(ctx, store.Config{Path: p.folders.database(), URL: p.settings.Store.URL})
+	var m *measured
+	if err == nil {
+		defer s.Close()
+		var found gpu.Machine
+		if found, err = p.detected(ctx); err == nil {
+			m, err = measuredNeeds(ctx, s, cmp.Or(e.Build, e.ID), found.GPUs)
+		}
+	}
+	if err != nil {
+		fmt.Fprintf(p.Stderr, "What was measured cannot be read, so the plan is made of predictions: %v\n", err)
+	}
+	return m
+}
+
+// correct puts what was measured in the place of predictions.
+func (a engineFacts) correct(v placement.Variant, in catalog.Installed) placement.Variant {
+	if a.measured == nil || len(in.Files) == 0 {
+		return v
+	}
+	return v.Corrected(func(s memory.Settings, n memory.Need) memory.Need {
+		n, l := a.measured.of(in.Files[0].SHA256, s, n)
+		if l != nil {
+			a.used[loadUse{in.Name, v.Quant, s.K.String(), int(s.Slots), int(s.Context), len(n.Cards)}] = *l
+		}
+		return n
+	})
+}
+
+// measuredIn lists the loads behind a plan's servers.
+func (a engineFacts) measuredIn(l *placement.Layout) []loadJSON {
+	var out []loadJSON
+	if l == nil {
+		return nil
+	}
+	for _, s := range l.Servers {
+		if load, ok := a.used[loadUse{s.Model, s.Quant, s.KV, s.Slots, s.Slots * s.Context, max(1, len(s.On))}]; ok {
+			out = append(out, describeLoad(load, s.Model))
+		}
+	}
+	return out
 }
 
 // modelFacts makes the planner's models: those of the names, and those of the
@@ -277,7 +339,8 @@ func fileVariant(in catalog.Installed, about engineFacts) (placement.Variant, er
 	if err != nil {
 		return placement.Variant{}, err
 	}
-	return placement.RealVariant(in.Quant, in.Path(), f, about.capability, about.builds...)
+	v, err := placement.RealVariant(in.Quant, in.Path(), f, about.capability, about.builds...)
+	return about.correct(v, in), err
 }
 
 // resolveModel finds the name that a model is planned under.

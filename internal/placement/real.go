@@ -20,7 +20,7 @@ func RealVariant(quant, file string, f *gguf.File, capability int, builds ...mem
 	if m.EmbedsOnly() {
 		return Variant{}, fmt.Errorf("a %s model makes embeddings and no text; it is no worker", m.Architecture())
 	}
-	v := Variant{Quant: quant, File: file, Bytes: f.Size, Layers: m.AllLayers(), Memory: replayed{m, capability, builds}}
+	v := Variant{Quant: quant, File: file, Bytes: f.Size, Layers: m.AllLayers(), Memory: replayed{model: m, capability: capability, builds: builds}}
 	r := m.Reads(gguf.F16, gguf.F16)
 	v.Dense, v.Experts, v.Count, v.Used = r.Dense, r.Experts, int(r.Count), int(r.Used)
 	return v, nil
@@ -31,6 +31,18 @@ type replayed struct {
 	model      *memory.Model
 	capability int
 	builds     []memory.Build
+	correct    func(memory.Settings, memory.Need) memory.Need
+}
+
+// Corrected is the variant with needs that by has the last word on: it is given
+// each prediction, and returns it or what was measured with these settings. It
+// changes a variant of RealVariant only.
+func (v Variant) Corrected(by func(memory.Settings, memory.Need) memory.Need) Variant {
+	if r, ok := v.Memory.(replayed); ok {
+		r.correct = by
+		v.Memory = r
+	}
+	return v
 }
 
 // Need implements Memory.
@@ -53,6 +65,9 @@ func (r replayed) Need(s Settings) (Need, error) {
 	n, err := r.model.NeedOfAny(set, r.builds...)
 	if err != nil {
 		return Need{}, err
+	}
+	if r.correct != nil {
+		n = r.correct(set, n)
 	}
 	out := Need{Host: Terms(n.Host), Upper: n.Upper, Operations: n.Operations}
 	out.Host.Compute += n.Output

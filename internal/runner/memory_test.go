@@ -2,6 +2,8 @@ package runner_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -168,6 +170,55 @@ func TestPredictedMemoryIsWhatTheEngineReserves(t *testing.T) {
 						controls(t, read, cfg, rules, last)
 					}
 				})
+			}
+		})
+	}
+}
+
+// TestPredictedMemoryOfOlderBuilds holds predictions against what older builds
+// said when they were started with the same two models: each follows another rule.
+func TestPredictedMemoryOfOlderBuilds(t *testing.T) {
+	base := real(t)
+	for _, c := range []struct {
+		log    string
+		build  int
+		second bool
+		reservedCase
+	}{
+		{"b9294-smollm2.txt", 9294, false, reservedCase{slots: 4, window: 512}},
+		{"b9294-smollm2-three.txt", 9294, false, reservedCase{slots: 3, window: 1024, reserve: runner.Reserve{Unified: true}}},
+		{"b9294-gemma-three.txt", 9294, true, reservedCase{slots: 3, window: 1024, reserve: runner.Reserve{K: "q4_0", V: "q4_0"}}},
+		{"b9538-gemma.txt", 9538, true, reservedCase{slots: 2, window: 2048}},
+		{"b11549-gemma.txt", 11549, true, reservedCase{slots: 2, window: 2048}},
+	} {
+		t.Run(c.log, func(t *testing.T) {
+			path := base.Model.Path
+			if c.second {
+				path = needs.SecondModel(t)
+			}
+			text, err := os.ReadFile(filepath.Join("testdata", "logs", c.log))
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := gguf.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := memory.NewModel(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := runner.ReservedIn(string(text))
+			cfg := runner.Config{Slots: c.slots, Window: c.window, Reserve: c.reserve}
+			for _, build := range []int{9294, 9538, 11549} {
+				rules := engine.RulesOf(build)[0]
+				diff := differences(predict(t, m, cfg, rules), r)
+				if build == c.build && len(diff) > 0 {
+					t.Errorf("%s", strings.Join(diff, "\n"))
+				}
+				if build != c.build && len(diff) == 0 {
+					t.Errorf("the rules of build %d give the same, so this checks nothing", build)
+				}
 			}
 		})
 	}

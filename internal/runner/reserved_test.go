@@ -7,15 +7,6 @@ import (
 	"testing"
 )
 
-func readLog(t testing.TB, text string) Reserved {
-	t.Helper()
-	var v reservation
-	for line := range strings.Lines(text) {
-		v.read(strings.TrimRight(line, "\r\n"))
-	}
-	return v.told()
-}
-
 func mib(x float64) int64 { return int64(x * (1 << 20)) }
 
 // TestReservedOfRecordedLogs: what wheels of three builds print, each of another
@@ -38,7 +29,7 @@ func TestReservedOfRecordedLogs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := readLog(t, string(text))
+			r := ReservedIn(string(text))
 			if !r.Whole {
 				t.Error("it was not read to its end")
 			}
@@ -71,7 +62,7 @@ func TestReservedByPlace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := readLog(t, string(text))
+	r := ReservedIn(string(text))
 	card, host := r.Card("CUDA0"), r.Host()
 	if !card.Weights.Holds(mib(16028.79)) || !card.State.Holds(mib(149.62)) || !card.Compute.Holds(mib(38.5)) || card.Output.Bytes != 0 {
 		t.Errorf("the card: %+v", card)
@@ -109,12 +100,12 @@ func TestReservedBelievesTheEngineOnly(t *testing.T) {
 		"load_tensors: " + strings.Repeat("C", 49) + " model buffer size = 1.00 MiB",
 		"llama_context: CUDA0 whatever buffer size = 1.00 MiB",
 	} {
-		if r := readLog(t, line+"\n"); len(r.Places) > 0 {
+		if r := ReservedIn(line + "\n"); len(r.Places) > 0 {
 			t.Errorf("%s: %+v", line, r.Places)
 		}
 	}
 	// The control: the same line from the loader counts, until the graph is reserved.
-	r := readLog(t, "load_tensors:"+lie+"\nsched_reserve: graph splits = 2\nload_tensors:"+lie+"\n")
+	r := ReservedIn("load_tensors:" + lie + "\nsched_reserve: graph splits = 2\nload_tensors:" + lie + "\n")
 	if got := r.Card("CUDA0").Weights.Bytes; got != 1<<20 {
 		t.Errorf("%d bytes", got)
 	}
@@ -122,7 +113,7 @@ func TestReservedBelievesTheEngineOnly(t *testing.T) {
 	for i := range 1000 {
 		many.WriteString("load_tensors: C" + strings.Repeat("x", i%40) + string(rune('a'+i%26)) + " model buffer size = 1.00 MiB\n")
 	}
-	if r := readLog(t, many.String()); len(r.Places) > maxPlaces {
+	if r := ReservedIn(many.String()); len(r.Places) > maxPlaces {
 		t.Errorf("%d places", len(r.Places))
 	}
 }
@@ -140,7 +131,7 @@ func FuzzReserved(f *testing.F) {
 		f.Add(string(b))
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		r := readLog(t, text)
+		r := ReservedIn(text)
 		if len(r.Places) > maxPlaces || len(r.Caches) > maxCaches {
 			t.Errorf("%d places, %d caches", len(r.Places), len(r.Caches))
 		}
