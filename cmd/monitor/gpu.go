@@ -22,7 +22,8 @@ func (p gpuCommand) command() *cobra.Command {
 	var w gpuWatch
 	c := &cobra.Command{
 		Use: "gpu", Short: "Say what graphics cards, memory and processor this machine has, and who uses them", Args: cobra.NoArgs,
-		Long: "Say what graphics cards, memory and processor this machine has, and who uses them.\n\n" +
+		Long: "Say what graphics cards, memory and processor this machine has, and who uses them. At the end: what can be\n" +
+			"done with it, each on with the figure that proves it, or off with the reason and what mends it.\n\n" +
 			"With --watch, look again and again until Ctrl-C and mark what changed: a card that is lost or back,\n" +
 			"memory taken or freed, a process of others that came or went. On a terminal that is a table; elsewhere,\n" +
 			"or with --json, one JSON object a line.",
@@ -50,13 +51,16 @@ func (p gpuCommand) command() *cobra.Command {
 				return err
 			}
 			cards.Complete(&m)
+			can := p.abilities(c.Context(), m)
 			if asJSON {
 				return p.json(struct {
 					Version int `json:"version"`
 					gpu.Machine
-				}{1, m})
+					Capabilities []ability `json:"capabilities"`
+				}{1, m, can})
 			}
 			p.printMachine(m)
+			p.printAbilities(can)
 			return nil
 		},
 	}
@@ -76,7 +80,6 @@ func gpuConfig(p *Program) gpu.Config {
 }
 
 // printMachine says all there is to say, a section after the other: cards, host.
-// Facts come first; what follows from them belongs at the end.
 func (p gpuCommand) printMachine(m gpu.Machine) {
 	if len(m.GPUs) == 0 {
 		p.printf("gpu      none: %s\n", printable(m.Why))

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -189,6 +190,29 @@ func TestAProbeIsKeptUntilTheProgramChanges(t *testing.T) {
 	}
 }
 
+func TestAnEngineNamesItsDevices(t *testing.T) {
+	ctx := context.Background()
+	for _, x := range []struct {
+		name   string
+		script fakeengine.Script
+		want   []string
+		told   bool
+	}{
+		{"two", fakeengine.Script{Devices: []string{"CUDA0: NVIDIA GeForce RTX 4090 (24080 MiB, 23622 MiB free)", "Vulkan1: AMD Radeon (RADV, 24 GB) (24560 MiB, 1 MiB free)"}}, []string{"CUDA0", "Vulkan1"}, true},
+		{"none", fakeengine.Script{}, nil, true},
+		{"a build that cannot be asked", fakeengine.Script{OldBuild: true}, nil, false},
+	} {
+		e := engine.Engine{Source: engine.FromConfig, Command: []string{fakeengine.WriteLauncher(t, t.TempDir(), x.script)}}
+		e, err := engine.Probe(ctx, engine.Config{Dir: t.TempDir()}, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, told, err := engine.Devices(ctx, e); err != nil || told != x.told || !slices.Equal(got, x.want) {
+			t.Errorf("%s: %q, %v, %v", x.name, got, told, err)
+		}
+	}
+}
+
 func TestAProgramThatIsNoEngineIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	for text, want := range map[string]string{
@@ -251,6 +275,9 @@ func TestTheWheelsLauncher(t *testing.T) {
 	}
 	if left := e.Flags.Left(); len(left) > 0 {
 		t.Errorf("the launcher lacks options of the runner: %q", left)
+	}
+	if names, told, err := engine.Devices(context.Background(), e); err != nil || !told || len(names) > 0 {
+		t.Errorf("the wheel computes on the processor only, and says %q, %v, %v", names, told, err)
 	}
 	for _, argv := range [][]string{{"--bogus"}, {"--tools", "all"}, {"--port", "x"}, {"--fit", "perhaps"}, {"--model"}, {"-ctk", "q9"}, {}} {
 		out, err := exec.Command(e.Command[0], append(e.Command[1:], argv...)...).CombinedOutput()

@@ -135,7 +135,8 @@ def load():
 def show_help():
     print("----- common params -----\n")
     rows = [(["-h", "--help"], None, None, None, "print usage and exit"),
-            (["--version"], None, None, None, "show version and build info")] + ROWS
+            (["--version"], None, None, None, "show version and build info"),
+            (["--list-devices"], None, None, None, "print list of available devices and exit")] + ROWS
     for names, hint, _, _, text in rows:
         head = names[0]
         if len(names) > 1:
@@ -150,6 +151,15 @@ def show_version():
     info = load().BUILD_INFO
     print("version: xllamacpp %s (build %s, commit %s)" % (VERSION, info.get("build_number"), info.get("commit")))
     print("built with %s for %s" % (info.get("compiler"), info.get("build_target")))
+
+
+def show_devices():
+    print("Available devices:")
+    cards = [d for d in load().get_device_info() if d["type"].name != "GGML_BACKEND_DEVICE_TYPE_CPU"]
+    if not cards:
+        print("  (none)")
+    for d in cards:
+        print("  %s: %s (%d MiB, %d MiB free)" % (d["name"], d["description"], d["memory_total"] >> 20, d["memory_free"] >> 20))
 
 
 def parse(argv):
@@ -189,6 +199,8 @@ def main(argv):
         return show_help()
     if "--version" in argv:
         return show_version()
+    if "--list-devices" in argv:
+        return show_devices()
     todo = parse(argv)
     parent = follow_parent()
 

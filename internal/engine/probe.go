@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -67,7 +68,7 @@ func (c Config) probeFile(e Engine) string {
 		dir = c.Dir
 	}
 	h := sha256.New()
-	for _, word := range append([]string{"3"}, e.Command...) { // the first word is the reading's own version
+	for _, word := range append([]string{"4"}, e.Command...) { // the first word is the reading's own version
 		fmt.Fprintf(h, "%q", word)
 		if info, err := os.Stat(word); err == nil {
 			fmt.Fprintf(h, " %d %d", info.Size(), info.ModTime().UnixNano())
@@ -99,6 +100,32 @@ func ask(ctx context.Context, e Engine) (Capabilities, error) {
 		return Capabilities{}, fmt.Errorf("%s is not a llama-server: its --help lists neither --model nor --port but begins %s", e.name(), start(help))
 	}
 	return caps, nil
+}
+
+// deviceLine is one of --list-devices, "  CUDA0: NVIDIA GeForce RTX 4090 (24080 MiB, 23622 MiB free)",
+// as common_print_available_devices in llama.cpp's common/arg.cpp prints it (October 2026).
+var deviceLine = regexp.MustCompile(`^\s+(\S+): .* \(\d+ MiB, \d+ MiB free\)\s*$`)
+
+// Devices asks an engine that was probed for the cards that it can compute on, by
+// the names that its --device takes: "CUDA0", "Vulkan1". None is an answer: it has no backend for the
+// cards of this machine, or their driver does not work. told is false for an engine that
+// cannot be asked: one of somebody else, and builds older than the option.
+func Devices(ctx context.Context, e Engine) (names []string, told bool, err error) {
+	if e.Source == FromURL || !e.Flags.Knows("--list-devices") {
+		return nil, false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	text, err := output(ctx, e, "--list-devices")
+	if err != nil {
+		return nil, false, err
+	}
+	for line := range strings.Lines(text) {
+		if m := deviceLine.FindStringSubmatch(strings.TrimRight(line, "\r\n")); m != nil {
+			names = append(names, m[1])
+		}
+	}
+	return names, true, nil
 }
 
 func (e Engine) name() string { return strings.Join(e.Command, " ") }

@@ -60,6 +60,8 @@ type Script struct {
 
 	// OldBuild has the flags of a build of 2024; else those of October 2026.
 	OldBuild bool `json:"old_build,omitempty"`
+	// Devices are the lines of --list-devices: "CUDA0: NVIDIA GeForce RTX 4090 (24080 MiB, 23622 MiB free)".
+	Devices []string `json:"devices,omitempty"`
 	// NoAuth answers without a key; NoTokenize and NoProps lack these endpoints, as
 	// servers that are not llama-server do.
 	NoAuth     bool `json:"no_auth,omitempty"`

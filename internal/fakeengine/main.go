@@ -27,6 +27,7 @@ const (
 -fit,  --fit [on|off]                   whether to adjust unset arguments to fit in device memory ('on' or
                                         'off', default: 'on')
 -m,    --model FNAME                    model path to load
+--list-devices                          print list of available devices and exit
 --offline                               Offline mode: forces use of cache, prevents network access
 
 
@@ -95,6 +96,15 @@ func Main(argv []string) int {
 		return 0
 	case f["--version"] != "":
 		fmt.Fprintln(os.Stderr, version)
+		return 0
+	case f["--list-devices"] != "":
+		fmt.Println("Available devices:")
+		for _, d := range s.Devices {
+			fmt.Println("  " + d)
+		}
+		if len(s.Devices) == 0 {
+			fmt.Println("  (none)")
+		}
 		return 0
 	}
 	if s.EchoEnv != "" {
