@@ -219,7 +219,9 @@ func crewOf(w *world) []Seat {
 			crew[i].Models = crew[i].Models[:1]
 		}
 	}
-	crew, _ = merged(crew)
+	if len(w.machine.Devices) == 1 {
+		crew, _ = merged(crew)
+	}
 	return crew
 }
 

@@ -12,7 +12,7 @@ import (
 // dealing a model's layers out counts as fillNodes.
 const (
 	maxNodes    = 5_000
-	maxAllNodes = 50_000
+	maxAllNodes = 30_000
 	fillNodes   = 10
 )
 

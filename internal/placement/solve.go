@@ -85,7 +85,9 @@ func (pl *Planner) newProblem(m Machine, prof Profile, crew []Seat) (*problem, e
 			crew[i].Models = crew[i].Models[:1] // the others are not to be had
 		}
 	}
-	crew, p.notes = merged(crew)
+	if len(p.devs) < 2 {
+		crew, p.notes = merged(crew)
+	}
 	for i, s := range crew {
 		st, err := p.newSeat(i, s)
 		if err != nil {
@@ -157,7 +159,8 @@ func (p *problem) newSeat(at int, s Seat) (*seat, error) {
 }
 
 // merged makes one seat of those that name one and the same model and nothing
-// else: they would be two engines with the same weights.
+// else: on the only card they would be two engines with the same weights. On several
+// cards each seat gets an engine on a card of its own.
 func merged(crew []Seat) (out []Seat, notes []string) {
 	for _, s := range crew {
 		i := slices.IndexFunc(out, func(o Seat) bool {
