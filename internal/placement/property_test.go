@@ -233,7 +233,7 @@ func refusesWell(w *world, a answer, _ planning, _ draw) error {
 	if !grown(r.Missing) {
 		return fmt.Errorf("%d bytes are said to be missing on card %d, and with them it does not fit either", r.Missing, r.MissingOn)
 	}
-	if grown(r.Missing - 1) {
+	if !r.AtMost && grown(r.Missing-1) {
 		return fmt.Errorf("%d bytes are said to be missing on card %d, and one less does", r.Missing, r.MissingOn)
 	}
 	return nil

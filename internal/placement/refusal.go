@@ -15,7 +15,9 @@ type Refusal struct {
 	// Missing is by how many bytes the card MissingOn would have to be larger for the
 	// crew to fit with everything given up that may be; 0 and -1 where no size of
 	// one card would do, and Why says why.
-	Missing   int64  `json:"missing_bytes"`
+	Missing int64 `json:"missing_bytes"`
+	// AtMost: fewer may do; the search was cut short (maxNodes).
+	AtMost    bool   `json:"missing_at_most,omitempty"`
 	MissingOn int    `json:"missing_on"`
 	Why       string `json:"why,omitempty"`
 	// Need is what the crew takes in all, whole on cards and with their overhead.
@@ -114,7 +116,9 @@ func (pl *Planner) refuse(p *problem, prof Profile, title string, crew []Seat) *
 			}
 		}
 	}
+	p.limited = false
 	r.Missing, r.MissingOn = p.missing(0)
+	r.AtMost = p.limited
 	if r.Missing == 0 {
 		r.Why = p.impossible()
 	}

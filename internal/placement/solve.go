@@ -377,6 +377,9 @@ func (p *problem) missing(parts int64) (int64, int) {
 		grown := func(n int64) bool {
 			p.room = slices.Clone(room)
 			p.room[i] += n
+			if !p.brief {
+				p.nodes = 0 // each of these counts for itself: the figure is to be exact
+			}
 			return p.pack(false) != nil
 		}
 		// A card whose budget is cut off at nothing must first be that much larger.
