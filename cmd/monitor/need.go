@@ -1,11 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -167,25 +167,14 @@ func (f needFlags) settings(m *memory.Model, cards []gpu.Card) (memory.Settings,
 	if f.card != "" {
 		s.Cards = nil
 		for _, c := range cards {
-			s.Cards = append(s.Cards, capability(c))
+			// Other vendors' kernels are their own; they are planned as if Ada's, which were checked.
+			s.Cards = append(s.Cards, cmp.Or(capabilityOf(c.Chip.Arch), memory.DefaultCapability))
 		}
 	}
 	if f.gpuLayers >= 0 {
 		s.CPULayers = max(0, int64(m.AllLayers())+1-f.gpuLayers)
 	}
 	return s, nil
-}
-
-// capability of an NVIDIA card times ten. Other cards have kernels of their own;
-// they are planned as if they were Ada's, whose figures were checked.
-func capability(c gpu.Card) int {
-	major, minor, ok := strings.Cut(c.Chip.Arch, ".")
-	x, err := strconv.Atoi(major)
-	y, err2 := strconv.Atoi(minor)
-	if c.Vendor != gpu.Nvidia || !ok || err != nil || err2 != nil {
-		return memory.DefaultCapability
-	}
-	return 10*x + y
 }
 
 // shape reads a model's header: built in for a row of the catalogue that is not

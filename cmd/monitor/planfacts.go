@@ -131,7 +131,11 @@ func imaginedMachine(im gpu.Imagined) (m placement.Machine, capability int) {
 // deviceOf puts together what the driver tells and what the catalogue adds.
 func deviceOf(index int, d gpu.Device, row gpu.Card, known bool) placement.Device {
 	out := placement.Device{Index: index, Name: d.Name, Total: *d.Memory.Total, Overhead: unknownOverhead}
-	if d.Memory.Used != nil {
+	switch {
+	case d.Memory.Others != nil:
+		// What our own engines hold is given back before another plan is in force.
+		out.Foreign = *d.Memory.Others
+	case d.Memory.Used != nil:
 		out.Foreign = *d.Memory.Used
 	}
 	switch {
@@ -157,7 +161,7 @@ func deviceOf(index int, d gpu.Device, row gpu.Card, known bool) placement.Devic
 // nameBackends gives each card the name that llama.cpp's backend for its vendor
 // has for it: numbered from 0 within the backend.
 func nameBackends(devices []placement.Device, cards []gpu.Device) {
-	names := map[gpu.Vendor]string{gpu.Nvidia: "CUDA", gpu.AMD: "ROCm", gpu.Apple: "MTL", "intel": "SYCL"}
+	names := map[gpu.Vendor]string{gpu.Nvidia: "CUDA", gpu.AMD: "ROCm", gpu.Apple: "MTL", gpu.Intel: "SYCL"}
 	seen := map[gpu.Vendor]int{}
 	at := 0
 	for _, c := range cards {

@@ -17,6 +17,12 @@ const (
 	// on the engine multiplies in another way, which costs no more.
 	workerCost    = 0.07
 	workersCosted = 10
+	// lateCost is what each worker adds after the first workersMeasured, beyond which we know
+	// of no measurement: the arithmetic itself, 2 operations for each of 8 billion weights at 165
+	// TFLOPS (an RTX 4090 in FP16; serving reference, 5) against the reading of 4.36 GB. A
+	// card with less arithmetic for its bandwidth is slower there.
+	lateCost        = 0.022
+	workersMeasured = 16
 )
 
 // Speed is what to expect of an engine, in tokens per second written by the model.
@@ -56,7 +62,8 @@ func (s step) expected(busy int) float64 {
 	if s.reads == 0 {
 		return 0
 	}
-	return s.reads + s.weights*workerCost*float64(min(busy-1, workersCosted)) + s.starts
+	share := workerCost*float64(min(busy-1, workersCosted)) + lateCost*float64(max(0, busy-workersMeasured))
+	return s.reads + s.weights*share + s.starts
 }
 
 // stepOf an engine with so many busy workers whose windows are full to a share;
