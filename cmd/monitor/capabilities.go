@@ -130,7 +130,7 @@ func (p gpuCommand) gpuWorkers(ctx context.Context, m gpu.Machine, eng engine.En
 	if err != nil {
 		return nil, off(name, err.Error(), "monitor config validate")
 	}
-	planner := planCommand{p.Program}
+	planner := planCommand(p)
 	planner.seen = &m
 	s, _, err := planner.forAnalysis(ctx, cat, nil, 0, 0)
 	if err != nil {

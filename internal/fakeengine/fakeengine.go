@@ -62,11 +62,10 @@ type Script struct {
 	OldBuild bool `json:"old_build,omitempty"`
 	// Devices are the lines of --list-devices: "CUDA0: NVIDIA GeForce RTX 4090 (24080 MiB, 23622 MiB free)".
 	Devices []string `json:"devices,omitempty"`
-	// NoAuth answers without a key; NoTokenize and NoProps lack these endpoints, as
-	// servers that are not llama-server do.
-	NoAuth     bool `json:"no_auth,omitempty"`
-	NoTokenize bool `json:"no_tokenize,omitempty"`
-	NoProps    bool `json:"no_props,omitempty"`
+	// NoAuth answers without a key.
+	NoAuth bool `json:"no_auth,omitempty"`
+	// Plain lacks /props and /tokenize, as servers that are not llama-server do.
+	Plain bool `json:"plain,omitempty"`
 	// HalveWindow reports half the window that was asked for.
 	HalveWindow bool `json:"halve_window,omitempty"`
 	// IgnoreTerm does not end on SIGTERM.

@@ -85,12 +85,12 @@ func (s *state) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { reply(w, 200, map[string]any{"status": "ok"}) })
 	mux.HandleFunc("GET /v1/models", s.getModels)
-	if !s.script.NoProps {
+	if !s.script.Plain {
 		mux.HandleFunc("GET /props", s.getProps)
 		mux.HandleFunc("GET /slots", s.getSlots)
 	}
 	mux.HandleFunc("GET /metrics", s.getMetrics)
-	if !s.script.NoTokenize {
+	if !s.script.Plain {
 		mux.HandleFunc("POST /tokenize", s.tokenize)
 	}
 	mux.HandleFunc("POST /v1/chat/completions", s.chat)
@@ -124,7 +124,7 @@ func (s *state) getModels(w http.ResponseWriter, _ *http.Request) {
 	var data []any
 	for _, m := range s.models {
 		entry := map[string]any{"id": m, "object": "model", "owned_by": "fakeengine"}
-		if !s.script.NoProps {
+		if !s.script.Plain {
 			entry["meta"] = map[string]any{"n_ctx": s.reported()}
 		}
 		data = append(data, entry)

@@ -260,7 +260,7 @@ func TestURLEngines(t *testing.T) {
 		t.Errorf("%+v", i)
 	}
 	mustAsk(t, r, prompt("hello"))
-	plain := fakeengine.New(t, fakeengine.Script{NoProps: true, NoTokenize: true})
+	plain := fakeengine.New(t, fakeengine.Script{Plain: true})
 	r = start(t, cfg(plain, "", "", 0))
 	if i := r.Info(); i.Slots != 4 || i.Window != 4096 || r.CountIsExact() {
 		t.Errorf("a server that tells nothing of itself: %+v", i)
