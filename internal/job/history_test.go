@@ -115,8 +115,10 @@ func TestJobsBesideEachOther(t *testing.T) {
 			}
 			return answer(u), nil
 		}}
-		if _, err := js.Run(t.Context(), left.ID, idle, job.RunOptions{Stop: stop}); err != nil {
-			t.Fatal(err)
+		// The stop and the next unit may come at once: one more may be answered.
+		stood, err := js.Run(t.Context(), left.ID, idle, job.RunOptions{Stop: stop})
+		if err != nil || stood.Units.Done == 0 || stood.Units.Done > 2 {
+			t.Fatalf("%+v (%v)", stood.Units, err)
 		}
 		// Each is stopped and resumed all the time: what one recovers, the others'
 		// queues must not take.
@@ -146,7 +148,7 @@ func TestJobsBesideEachOther(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if got, err := js.Get(t.Context(), left.ID); err != nil || got.State != job.Interrupted || got.Units.Done != 1 || len(idle.asked) != 1 {
+		if got, err := js.Get(t.Context(), left.ID); err != nil || got.State != job.Interrupted || got.Units != stood.Units || len(idle.asked) != stood.Units.Done {
 			t.Errorf("the job that nobody runs: %s %+v (%v)", got.State, got.Units, err)
 		}
 	})
