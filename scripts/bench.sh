@@ -77,6 +77,7 @@ END {
 	row("tokens/s of an analyze / of a bare loop", "AnalyzeAgainstBareLoop analyze/bare", ">= 0.95", "", "[AnalyzeAgainstBareLoop analyze-tokens/s] / [AnalyzeAgainstBareLoop bare-tokens/s] tokens/s; first stage alone [AnalyzeAgainstBareLoop cards-ratio]; the runner alone [TokensAgainstBareLoop ratio]")
 	row("plan: a crew of 4 of 50 models on 8 cards, needs known", "Plan/50_to_choose_from ms(<50)", "< 50", "ms", "proven best: [Plan/50_to_choose_from proven]; the first plan asks for [Plan/50_to_choose_from asked] needs")
 	row("  50 models at once on 8 cards", "Plan/50_at_once ms(<50)", "< 50", "ms", "[Plan/50_at_once engines] engines fit; proven best: [Plan/50_at_once proven]; 30 large ones in [Plan/a_choice_of_50 ms(<50)] ms")
+	row("  50 real models on 8 cards, real memory model, needs known", "PlanReal/again ms(<50)", "< 50", "ms", "the first plan, which replays [PlanReal/first asked] graphs: [PlanReal/first ms(<50)] ms")
 	row("  the founding wish list on 24 GB, needs known", "Founding/again ms", "-", "ms", "from nothing, with the real memory model: [Founding/first ms] ms")
 	row("bytes of a model before its start, 94 layers, 128 experts", "Need/qwen3-235b-a22b.Q4_K_M ms", "<= 10", "ms", "24 layers [Need/qwen2.5-coder-0.5b.Q4_K_M ms], 32 [Need/llama-3.1-8b.Q4_K_M ms], 80 [Need/llama-3.3-70b.Q4_K_M ms]; [Need/qwen3-235b-a22b.Q4_K_M allocs/op] allocations")
 	row("  48 layers, 36 of them recurrent, 512 experts", "Need/qwen3-next-80b-a3b.Q4_K_M ms", "<= 10", "ms", "[Need/qwen3-next-80b-a3b.Q4_K_M allocs/op] allocations")

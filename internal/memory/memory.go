@@ -144,6 +144,38 @@ func (m *Model) NeedOfAny(s Settings, builds ...Build) (Need, error) {
 	return most, nil
 }
 
+// LayerBytes are the bytes that each layer takes on the card that it lies on, the output as
+// the last: weights, keys and values, states. A card of any split takes at least the sum of its
+// layers; what Need says beyond that is compute and the few tensors that all layers share. It
+// takes some 50 µs. The error is a *SettingsError.
+func (m *Model) LayerBytes(s Settings) ([]int64, error) {
+	s.Cards, s.Split, s.CPULayers, s.CPUExperts = nil, nil, 0, 0
+	e, err := open(m, s)
+	if err != nil {
+		return nil, &SettingsError{err}
+	}
+	for il := range e.place {
+		e.place[il] = il
+	}
+	n := Need{Cards: make([]Terms, len(e.place))}
+	e.addWeights(m, &n)
+	e.addCaches(m, &n)
+	var common int64 // addWeights has it once for each card
+	for name, w := range m.top {
+		if shared(name) {
+			common += cardBytes(w)
+		}
+	}
+	out := make([]int64, len(n.Cards))
+	for il, t := range n.Cards {
+		out[il] = t.Total()
+		if int64(il) < e.all {
+			out[il] -= common
+		}
+	}
+	return out, nil
+}
+
 func pointers(list []Terms) []*Terms {
 	var p []*Terms
 	for i := range list {

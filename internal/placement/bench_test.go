@@ -1,7 +1,12 @@
 package placement
 
 import (
+	"cmp"
 	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -12,7 +17,7 @@ func manyModels() []Model {
 		m := Model{Name: fmt.Sprintf("model-%d", i), Context: 32768, Parameters: int64(i + 1), Substitute: true}
 		for j, q := range []string{"Q8_0", "Q5_K_M", "Q4_K_M"} {
 			size := int64(50-i) * 800 << 20 * int64(8-2*j) / 8
-			mem := arithmetic{layers: 20 + i%40, output: size / 50, embed: size / 50, cache: 512 + int64(i)*16, compute: 150 << 20, computeSlots: 1 << 20}
+			mem := arithmetic{layers: 20 + i%40, output: size / 50, embed: size / 50, cache: 512 + int64(i)*16, compute: 150 << 20, computeSlots: 1 << 20, layered: true}
 			mem.layer = size / int64(mem.layers)
 			m.Variants = append(m.Variants, Variant{Quant: q, Bytes: size, Layers: mem.layers, Dense: size, Memory: mem})
 		}
@@ -117,6 +122,63 @@ func BenchmarkFounding(b *testing.B) {
 				}
 			}
 			b.ReportMetric(float64(b.Elapsed().Microseconds())/1000/float64(b.N), "ms")
+		})
+	}
+}
+
+// fiftyReal are the first fifty headers of models that write, none of them an embedder.
+func fiftyReal(t testing.TB) []Model {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("..", "memory", "testdata", "heads", "*.gguf.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	embedder := regexp.MustCompile(`minilm|bge|e5-|nomic`)
+	var out []Model
+	seen := map[string]bool{}
+	for _, f := range files {
+		full := strings.TrimSuffix(filepath.Base(f), ".gguf.gz")
+		name := full[:strings.LastIndexByte(full, '.')]
+		if len(out) < 50 && !seen[name] && !embedder.MatchString(full) {
+			out, seen[name] = append(out, heads(t, full)...), true
+		}
+	}
+	if len(out) != 50 {
+		t.Fatalf("%d models", len(out))
+	}
+	return out
+}
+
+// BenchmarkPlanReal is 50 real models on 8 cards with the real memory model: every header
+// replayed by this very plan, and again with what was replayed remembered.
+func BenchmarkPlanReal(b *testing.B) {
+	models, machine := fiftyReal(b), eightCards()
+	slices.SortStableFunc(models, func(x, y Model) int { return cmp.Compare(y.Parameters, x.Parameters) })
+	prof := Profile{Name: "bench", Reserve: 1 << 30, GiveUp: []Kind{Split, KV, Context, Slots, Quant, AnotherModel, Auxiliary}, Crew: hardCases[0].crew(models)}
+	warm, err := New(models)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := warm.Plan(machine, prof); err != nil {
+		b.Fatal(err)
+	}
+	for _, again := range []bool{false, true} {
+		b.Run(map[bool]string{false: "first", true: "again"}[again], func(b *testing.B) {
+			pl := warm
+			for b.Loop() {
+				if !again {
+					b.StopTimer()
+					if pl, err = New(models); err != nil {
+						b.Fatal(err)
+					}
+					b.StartTimer()
+				}
+				if _, err := pl.Plan(machine, prof); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/1000/float64(b.N), "ms(<50)")
+			b.ReportMetric(float64(pl.Asked()), "asked")
 		})
 	}
 }

@@ -21,6 +21,14 @@ type Memory interface {
 	Need(Settings) (Need, error)
 }
 
+// Layered is a Memory that can say quickly what each layer takes at least on the device
+// that it lies on, in order, the output as the last. The planner then leaves
+// questions unasked whose answer follows; plans are the same. Nil: it cannot say. Split and
+// GPULayers of the settings do not matter.
+type Layered interface {
+	Layers(Settings) []int64
+}
+
 // Settings are what a plan chooses for one engine.
 type Settings struct {
 	// Context is the window of all slots together, in tokens (-c).
@@ -119,6 +127,7 @@ type Planner struct {
 	models []Model
 	byName map[string]int
 	needs  map[needKey]needResult
+	sums   map[config][]int64
 	asked  int
 }
 
@@ -135,7 +144,7 @@ type needResult struct {
 // New takes the models that plans may use. An error names a model that cannot be
 // planned with: two of one name, no quantisation, no memory model.
 func New(models []Model) (*Planner, error) {
-	p := &Planner{models: slices.Clone(models), byName: map[string]int{}, needs: map[needKey]needResult{}}
+	p := &Planner{models: slices.Clone(models), byName: map[string]int{}, needs: map[needKey]needResult{}, sums: map[config][]int64{}}
 	for i, m := range p.models {
 		if _, twice := p.byName[m.Name]; twice {
 			return nil, fmt.Errorf("the model %s is given to the planner twice", m.Name)
@@ -188,6 +197,26 @@ func (p *Planner) need(c config, layers int, split []int) (Need, error) {
 	}
 	p.needs[k] = r
 	return r.need, r.err
+}
+
+// least is what the layers before the n-th take at least on their device, all of them
+// together, for each n up to all; nil where the memory model does not say.
+func (p *Planner) least(c config) []int64 {
+	if sums, ok := p.sums[c]; ok {
+		return sums
+	}
+	var sums []int64
+	v := p.models[c.model].Variants[c.variant]
+	if m, ok := v.Memory.(Layered); ok {
+		if each := m.Layers(Settings{Context: c.context * c.slots, Slots: c.slots, KV: ladder[c.kv], GPULayers: -1}); len(each) == v.Layers+1 {
+			sums = make([]int64, 1, len(each)+1)
+			for _, b := range each {
+				sums = append(sums, sums[len(sums)-1]+b)
+			}
+		}
+	}
+	p.sums[c] = sums
+	return sums
 }
 
 func (p *Planner) variant(c config) Variant { return p.models[c.model].Variants[c.variant] }

@@ -455,6 +455,10 @@ func orders(set []int) [][]int {
 // way if there is one.
 func (p *problem) fillInOrder(c config, set []int, room []int64, hostMost int) (place, bool) {
 	total := p.pl.variant(c).Layers + 1
+	bound := p.most(c, set, room, hostMost)
+	if bound == nil {
+		return place{}, false
+	}
 	counts := make([]int, len(set))
 	rest := total
 	var split []int
@@ -483,7 +487,7 @@ func (p *problem) fillInOrder(c config, set []int, room []int64, hostMost int) (
 				least = max(least, 1)
 			}
 		}
-		n := largest(least, most, func(n int) bool { return fits(j, n) })
+		n := nearest(least, min(most, bound(j, rest)), func(n int) bool { return fits(j, n) })
 		if n < least {
 			return place{}, false
 		}
@@ -491,6 +495,27 @@ func (p *problem) fillInOrder(c config, set []int, room []int64, hostMost int) (
 		rest -= n
 	}
 	return p.checked(place{config: c, devices: slices.Clone(set), layers: counts, hostLayers: rest}, room)
+}
+
+// most bounds, by what layers take at least, how many of the layers that are left the
+// j-th device of a set can hold. It is nil where the set cannot hold the model.
+func (p *problem) most(c config, set []int, room []int64, hostMost int) func(j, rest int) int {
+	sums := p.pl.least(c)
+	if sums == nil {
+		return func(_, rest int) int { return rest }
+	}
+	holds := func(j, rest int) int {
+		left := room[set[j]] - p.devs[set[j]].Overhead
+		return largest(1, rest, func(n int) bool { return sums[rest]-sums[rest-n] <= left })
+	}
+	rest := p.pl.variant(c).Layers + 1
+	for j := len(set) - 1; j >= 0; j-- {
+		rest -= min(holds(j, rest), rest)
+	}
+	if rest > hostMost {
+		return nil
+	}
+	return holds
 }
 
 // checked completes a place with its need, and says whether its devices have room.
@@ -541,6 +566,18 @@ func largest(lo, hi int, holds func(int) bool) int {
 		}
 	}
 	return lo
+}
+
+// nearest is largest for an answer that is expected near hi: it asks few questions then.
+func nearest(lo, hi int, holds func(int) bool) int {
+	fails := hi + 1
+	for step := 1; hi >= lo; step *= 2 {
+		if holds(hi) {
+			return largest(hi, fails-1, holds)
+		}
+		fails, hi = hi, hi-step
+	}
+	return largest(lo, fails-1, holds)
 }
 
 // even deals the layers of a split model in proportion to the room of its cards,

@@ -45,13 +45,33 @@ func (v Variant) Corrected(by func(memory.Settings, memory.Need) memory.Need) Va
 	return v
 }
 
+// settings are those of s that no card decides on.
+func (r replayed) settings(s Settings) (memory.Settings, error) {
+	kv, err := gguf.ParseType(s.KV)
+	return memory.Settings{Context: int64(s.Context), Slots: int64(s.Slots), Unified: memory.Off, K: &kv, V: &kv}, err
+}
+
+// Layers implements Layered. What was measured may be less than was predicted, and
+// then nothing follows.
+func (r replayed) Layers(s Settings) []int64 {
+	set, err := r.settings(s)
+	if err != nil || r.correct != nil {
+		return nil
+	}
+	each, err := r.model.LayerBytes(set)
+	if err != nil {
+		return nil // Need says what is wrong
+	}
+	return each
+}
+
 // Need implements Memory.
 func (r replayed) Need(s Settings) (Need, error) {
-	kv, err := gguf.ParseType(s.KV)
+	set, err := r.settings(s)
 	if err != nil {
 		return Need{}, err
 	}
-	set := memory.Settings{Context: int64(s.Context), Slots: int64(s.Slots), Unified: memory.Off, K: &kv, V: &kv, Split: s.Split}
+	set.Split = s.Split
 	if all := int64(r.model.AllLayers()) + 1; s.GPULayers >= 0 {
 		set.CPULayers = all - int64(s.GPULayers)
 	}

@@ -16,6 +16,20 @@ type arithmetic struct {
 	layer, output, embed  int64 // bytes
 	cache                 int64 // bytes per layer and token at q4_0; twice at q8_0, four times at f16
 	compute, computeSlots int64 // a device's buffer, and what each slot adds
+	layered               bool  // it says what its layers take
+}
+
+// Layers implements Layered.
+func (a arithmetic) Layers(s Settings) []int64 {
+	if !a.layered {
+		return nil
+	}
+	out := make([]int64, a.layers+1)
+	for i := range a.layers {
+		out[i] = a.layer + a.cache<<(2-kvSteps(s.KV))*int64(s.Context)
+	}
+	out[a.layers] = a.output
+	return out
 }
 
 func (a arithmetic) Need(s Settings) (Need, error) {
@@ -92,7 +106,7 @@ func newWorld(d draw, small bool) *world {
 		m := Model{Name: fmt.Sprintf("m%d", i), Context: 1 << 20, Parameters: int64(100 - i), Substitute: d(0, 1) == 1}
 		size := int64(d(1, 40))
 		for j := range d(1, 2) {
-			mem := arithmetic{layers: d(1, layers), layer: max(1, size>>j) * 100, output: int64(d(0, 300)), embed: int64(d(0, 300)), cache: int64(d(0, 2)), compute: int64(d(0, 400)), computeSlots: int64(d(0, 50))}
+			mem := arithmetic{layers: d(1, layers), layer: max(1, size>>j) * 100, output: int64(d(0, 300)), embed: int64(d(0, 300)), cache: int64(d(0, 2)), compute: int64(d(0, 400)), computeSlots: int64(d(0, 50)), layered: d(0, 1) == 1}
 			m.Variants = append(m.Variants, Variant{Quant: fmt.Sprintf("Q%d", j), Bytes: size>>j*100 - int64(j), Layers: mem.layers, Dense: mem.layer * int64(mem.layers), Memory: mem})
 		}
 		w.models = append(w.models, m)
