@@ -455,8 +455,12 @@ func orders(set []int) [][]int {
 // way if there is one.
 func (p *problem) fillInOrder(c config, set []int, room []int64, hostMost int) (place, bool) {
 	total := p.pl.variant(c).Layers + 1
-	bound := p.most(c, set, room, hostMost)
-	if bound == nil {
+	left := make([]int64, len(set))
+	for j, d := range set {
+		left[j] = room[d] - p.devs[d].Overhead
+	}
+	most := bounds(p.pl.least(c), left, hostMost)
+	if most == nil {
 		return place{}, false
 	}
 	counts := make([]int, len(set))
@@ -477,17 +481,17 @@ func (p *problem) fillInOrder(c config, set []int, room []int64, hostMost int) (
 			layers = n
 		}
 		need, err := p.pl.need(c, layers, split)
-		return err == nil && need.Devices[j].Total()+p.devs[set[j]].Overhead <= room[set[j]]
+		return err == nil && need.Devices[j].Total() <= left[j]
 	}
 	for j := len(set) - 1; j >= 0; j-- {
-		least, most := 1, rest-j // each device before gets one at least: else fewer would do
+		least, others := 1, rest-j // each device before gets one at least: else fewer would do
 		if j == 0 {
 			least = max(rest-hostMost, 0)
 			if len(set) > 1 {
 				least = max(least, 1)
 			}
 		}
-		n := nearest(least, min(most, bound(j, rest)), func(n int) bool { return fits(j, n) })
+		n := nearest(least, min(others, most(j, rest)), func(n int) bool { return fits(j, n) })
 		if n < least {
 			return place{}, false
 		}
@@ -497,20 +501,19 @@ func (p *problem) fillInOrder(c config, set []int, room []int64, hostMost int) (
 	return p.checked(place{config: c, devices: slices.Clone(set), layers: counts, hostLayers: rest}, room)
 }
 
-// most bounds, by what layers take at least, how many of the layers that are left the
-// j-th device of a set can hold. It is nil where the set cannot hold the model.
-func (p *problem) most(c config, set []int, room []int64, hostMost int) func(j, rest int) int {
-	sums := p.pl.least(c)
-	if sums == nil {
+// bounds says, by what the layers before the n-th take at least, how many of the layers
+// that are left the j-th device can hold, of which left[j] bytes are free. It is nil where the
+// devices cannot hold all but hostMost of them.
+func bounds(least, left []int64, hostMost int) func(j, rest int) int {
+	if least == nil {
 		return func(_, rest int) int { return rest }
 	}
 	holds := func(j, rest int) int {
-		left := room[set[j]] - p.devs[set[j]].Overhead
-		return largest(1, rest, func(n int) bool { return sums[rest]-sums[rest-n] <= left })
+		return largest(1, rest, func(n int) bool { return least[rest]-least[rest-n] <= left[j] })
 	}
-	rest := p.pl.variant(c).Layers + 1
-	for j := len(set) - 1; j >= 0; j-- {
-		rest -= min(holds(j, rest), rest)
+	rest := len(least) - 1
+	for j := len(left) - 1; j >= 0; j-- {
+		rest -= holds(j, rest)
 	}
 	if rest > hostMost {
 		return nil
