@@ -23,8 +23,9 @@ type alternative struct {
 	bytes int64
 	// solid is the part of bytes that a split cannot make smaller.
 	solid int64
-	// host is what it takes there; 0 where nothing is held against the host.
-	host int64
+	// host is what it takes there, hostSolid the part of it that a split cannot make smaller;
+	// 0 where nothing is held against the host.
+	host, hostSolid int64
 }
 
 // place is where an engine goes. The zero value is an empty seat.
@@ -64,8 +65,8 @@ func (p *problem) alternatives(s *seat) []alternative {
 			}
 			t := need.Devices[0]
 			a := alternative{config: c, bytes: t.Total(), solid: t.Weights + t.KV + t.State}
-			if p.host >= 0 {
-				a.host = need.Host.Total()
+			if h := need.Host; p.host >= 0 {
+				a.host, a.hostSolid = h.Total(), h.Weights+h.KV+h.State
 			}
 			out = append(out, a)
 		}
@@ -86,6 +87,10 @@ type packer struct {
 	// smaller one's model lies there for another seat.
 	whole [][]alternative
 	least []int64 // what the seats from here on take at least
+	// host is what is left of the host's memory, and leastHost what the seats from here on
+	// take of it at least; all 0 where nothing is held against it.
+	host      int64
+	leastHost []int64
 
 	room    []int64
 	models  [][]int // on each device
@@ -107,7 +112,7 @@ func (p *problem) pack(best bool) *packing {
 			return again
 		}
 	}
-	k := &packer{p: p, best: best, room: slices.Clone(p.room), limit: maxNodes}
+	k := &packer{p: p, best: best, room: slices.Clone(p.room), host: max(0, p.host), limit: maxNodes}
 	if p.nodes > maxAllNodes || p.brief {
 		k.limit = 4*len(p.seats) + 4*fillNodes
 	}
@@ -128,17 +133,17 @@ func (p *problem) pack(best bool) *packing {
 	for _, d := range p.devs {
 		overhead = min(overhead, d.Overhead)
 	}
-	k.least, k.alone = make([]int64, len(k.order)+1), make([]float64, len(k.order)+1)
+	k.least, k.leastHost, k.alone = make([]int64, len(k.order)+1), make([]int64, len(k.order)+1), make([]float64, len(k.order)+1)
 	for n := len(k.order) - 1; n >= 0; n-- {
 		i := k.order[n]
-		least := k.alts[i][0].bytes
+		least, host := k.alts[i][0].bytes, k.alts[i][0].hostSolid
 		for _, a := range k.alts[i] {
-			least = min(least, a.solid)
+			least, host = min(least, a.solid), min(host, a.hostSolid)
 		}
 		if p.seats[i].hostLayers > 0 {
 			least = 0
 		}
-		k.least[n] = k.least[n+1] + least + overhead
+		k.least[n], k.leastHost[n] = k.least[n+1]+least+overhead, k.leastHost[n+1]+host
 		if best {
 			k.alone[n] = k.alone[n+1] + p.fastest(k.alts[i])
 		}
@@ -258,7 +263,7 @@ func (k *packer) put(n int) {
 	for _, r := range k.room {
 		left += max(0, r)
 	}
-	if left < k.least[n] {
+	if left < k.least[n] || k.host < k.leastHost[n] {
 		return
 	}
 	// A thousandth more: rates are rounded.
@@ -269,11 +274,13 @@ func (k *packer) put(n int) {
 	s := k.p.seats[i]
 	for _, a := range k.whole[i] {
 		for d, dev := range k.p.devs {
-			if a.bytes+dev.Overhead > k.room[d] || k.taken(d, a.model) || k.seen(d) {
+			if a.bytes+dev.Overhead > k.room[d] || a.host+k.leastHost[n+1] > k.host || k.taken(d, a.model) || k.seen(d) {
 				continue
 			}
 			need, _ := k.p.pl.need(a.config, -1, nil) // asked before: it has no error
+			k.host -= a.host
 			k.take(n, i, place{config: a.config, devices: []int{d}, layers: []int{k.p.pl.variant(a.config).Layers + 1}, need: need}, a.bytes+dev.Overhead)
+			k.host += a.host
 			if k.done() {
 				return
 			}
@@ -360,7 +367,7 @@ func (k *packer) reserve(n, i int, set []int) {
 			room += max(0, k.room[d]-k.p.devs[d].Overhead)
 			conflict = conflict || k.taken(d, a.model)
 		}
-		if conflict || k.p.seats[i].hostLayers == 0 && room < a.solid {
+		if conflict || k.p.seats[i].hostLayers == 0 && room < a.solid || a.hostSolid+k.leastHost[n+1] > k.host {
 			continue
 		}
 		// What others take can only make it tighter.
@@ -375,7 +382,9 @@ func (k *packer) reserve(n, i int, set []int) {
 		k.places[i] = place{config: a.config, devices: slices.Clone(set)}
 		k.pending = append(k.pending, i)
 		k.waiting += k.alone[n] - k.alone[n+1]
+		k.host -= a.hostSolid
 		k.put(n + 1)
+		k.host += a.hostSolid
 		k.waiting -= k.alone[n] - k.alone[n+1]
 		k.pending = k.pending[:len(k.pending)-1]
 		k.places[i] = place{}

@@ -116,10 +116,14 @@ func (pl *Planner) refuse(p *problem, prof Profile, title string, crew []Seat) *
 			}
 		}
 	}
+	cut := p.limited
 	p.limited = false
 	r.Missing, r.MissingOn = p.missing(0)
 	r.AtMost = p.limited
-	if r.Missing == 0 {
+	switch {
+	case r.Missing == 0 && cut:
+		r.Why = "the search for places was cut short before it found any, which is no proof that there are none; name fewer seats or models"
+	case r.Missing == 0:
 		r.Why = p.impossible()
 	}
 	r.Alternatives, r.Few = pl.alternatives(p, prof, title, crew)
