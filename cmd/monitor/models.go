@@ -144,8 +144,9 @@ func (p modelCommands) completeModels(installed bool) func(*cobra.Command, []str
 // modelJSON is a model in `--json` output.
 type modelJSON struct {
 	catalog.Model
-	// NeedBytes is the memory that the rule computes for its preferred
-	// quantisation, Fits whether this machine has it.
+	// NeedBytes is the memory that it takes with listSlots workers of listTokens
+	// tokens: the file that is here, else the preferred quantisation. Fits is whether this
+	// machine's largest card, or without one its memory, has it.
 	NeedBytes int64                `json:"need_bytes"`
 	Fits      bool                 `json:"fits"`
 	Chosen    bool                 `json:"chosen"`
@@ -166,7 +167,7 @@ func (p modelCommands) models(ctx context.Context) ([]modelJSON, catalog.Choice,
 		return nil, catalog.Choice{}, err
 	}
 	choice := cat.Default(p.machine(ctx))
-	// What setup would choose; the figures beside each row stay the rule's.
+	// What setup would choose.
 	if s, reason, err := planCommand(p).suits(ctx, cat, func(*placement.Seat) {}, func(placement.Variant) bool { return true }); err == nil {
 		if row, err := cat.Model(s.Model); err == nil {
 			choice.Model, choice.Reason = row, reason
@@ -200,7 +201,7 @@ func (p modelCommands) models(ctx context.Context) ([]modelJSON, catalog.Choice,
 			})
 		}
 	}
-	return rows, choice, nil
+	return rows, choice, p.judgeAll(ctx, cat, rows, choice.Budget)
 }
 
 func (p modelCommands) modelsList(ctx context.Context, asJSON bool) error {
@@ -233,7 +234,8 @@ func (p modelCommands) modelsList(ctx context.Context, asJSON bool) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	p.printf("\nFor this machine: %s.\n", choice.Reason)
+	p.printf("\nNEEDS and FITS: with %d workers of %d tokens; for other settings: monitor models need NAME, monitor plan.\n", listSlots, listTokens)
+	p.printf("For this machine: %s.\n", choice.Reason)
 	return nil
 }
 
@@ -264,7 +266,7 @@ func (p modelCommands) modelsShow(ctx context.Context, name string, asJSON bool)
 	}
 	p.printf("name      %s (%s)\nlicence   %s\ncontext   %d tokens\n", m.Name, m.Title, m.Licence, m.Context)
 	p.printf("chat      %s, architecture %s\nskills    %s\nedits     %s (%s)\n", m.Chat, m.Architecture, strings.Join(m.Skills, ", "), m.Edit.Format, m.Edit.Source)
-	p.printf("needs     %s by the rule of `monitor models list`\n", fetch.Bytes(m.NeedBytes))
+	p.printf("needs     %s with %d workers of %d tokens\n", fetch.Bytes(m.NeedBytes), listSlots, listTokens)
 	if m.Trial {
 		p.printf("trial     only for trying things out; for real answers: %s\n", m.Instead)
 	}
