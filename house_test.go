@@ -27,7 +27,7 @@ import (
 // that are not built yet are listed, so that their borders are known before
 // their code is. Adding a line here is a decision: say why in ARCHITECTURE.md.
 var rooms = map[string][]string{
-	"catalog":      {"fetch", "gguf"},
+	"catalog":      {"fetch", "gguf", "rows"},
 	"claude":       {"llm"},
 	"codebase":     {},
 	"console":      {"llm", "job", "cost", "gpu"},
@@ -37,15 +37,16 @@ var rooms = map[string][]string{
 	"gateway":      {"llm"},
 	"ggml":         {"gguf"},
 	"gguf":         {},
-	"gpu":          {},
+	"gpu":          {"rows"},
 	"index":        {"llm", "index/kernel"},
 	"index/kernel": {},
 	"job":          {},
 	"llm":          {},
 	"pipeline":     {"job", "llm", "codebase", "report", "workspace", "verify", "index"},
 	"memory":       {"ggml", "gguf"},
-	"placement":    {"gpu", "catalog", "gguf", "memory"},
+	"placement":    {"gpu", "catalog", "gguf", "memory", "rows"},
 	"report":       {},
+	"rows":         {},
 	"router":       {"llm", "catalog", "cost"},
 	"runner":       {"engine", "llm", "placement"},
 	"sandbox":      {},

