@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -9,11 +8,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
+	"monitor/internal/rows"
 )
 
 // Settings are what the config file may say; every field may be left out.
@@ -82,40 +80,38 @@ func loadSettings(name string) (Settings, error) {
 	return parseSettings(b, name)
 }
 
+// maxConfigBytes bounds the config file; one with every field is far below it.
+const maxConfigBytes = 1 << 20
+
 func parseSettings(b []byte, name string) (s Settings, err error) {
-	// goccy/go-yaml 1.19.2 panics on some wrong tags (docs/decisions, 0033).
-	defer func() {
-		if r := recover(); r != nil {
-			err = usage("%s cannot be read as YAML: %v", name, r)
-		}
-	}()
-	if len(bytes.TrimSpace(b)) == 0 {
-		return s, nil
-	}
-	if err := yaml.UnmarshalWithOptions(b, &s, yaml.Strict()); err != nil {
-		return s, usage("%s: %s\n`monitor config schema` prints what may stand there", name, yamlError(err))
+	f := rows.New(b, name)
+	if _, err := f.Decode(&s, maxConfigBytes); err != nil {
+		return s, usage("%w\n`monitor config schema` prints what may stand there", err)
 	}
 	for _, c := range []struct {
 		path, what string
 		bad        bool
 	}{
-		{"$.engine.threads", "must be 0 (automatic) to 1024", s.Engine.Threads < 0 || s.Engine.Threads > 1024},
-		{"$.engine.gpu_layers", "must be -1 (all) or more", s.Engine.GPULayers != nil && *s.Engine.GPULayers < -1},
-		{"$.engine.first_token", "must be a time such as 90s or 10m", s.Engine.FirstToken < 0},
-		{"$.engine.next_token", "must be a time such as 30s or 2m", s.Engine.NextToken < 0},
-		{"$.engine.url", "must be an http or https address", s.Engine.URL != "" && !isHTTP(s.Engine.URL)},
-		{"$.engine.url", "cannot stand beside engine.path: one of them is the engine", s.Engine.URL != "" && s.Engine.Path != ""},
-		{"$.analyze.workers", "must be 0 (automatic) to 256", s.Analyze.Workers < 0 || s.Analyze.Workers > 256},
-		{"$.analyze.window", "must be 0 (automatic) or 1024 tokens or more", s.Analyze.Window != 0 && s.Analyze.Window < 1024},
-		{"$.analyze.max_file_bytes", "must be 0 (1 MiB) or more", s.Analyze.MaxFile < 0},
-		{"$.store.url", "must begin with postgres:// or postgresql://", s.Store.URL != "" && !strings.HasPrefix(s.Store.URL, "postgres://") && !strings.HasPrefix(s.Store.URL, "postgresql://")},
-		{"$.download.hf_endpoint", "must be an http or https address", s.Download.HFEndpoint != "" && !isHTTP(s.Download.HFEndpoint)},
-		{"$.download.release_url", "must be an http or https address", s.Download.ReleaseURL != "" && !isHTTP(s.Download.ReleaseURL)},
-		{"$.download.release_api", "must be an http or https address", s.Download.ReleaseAPI != "" && !isHTTP(s.Download.ReleaseAPI)},
+		{"engine.threads", "must be 0 (automatic) to 1024", s.Engine.Threads < 0 || s.Engine.Threads > 1024},
+		{"engine.gpu_layers", "must be -1 (all) or more", s.Engine.GPULayers != nil && *s.Engine.GPULayers < -1},
+		{"engine.first_token", "must be a time such as 90s or 10m", s.Engine.FirstToken < 0},
+		{"engine.next_token", "must be a time such as 30s or 2m", s.Engine.NextToken < 0},
+		{"engine.url", "must be an http or https address", s.Engine.URL != "" && !isHTTP(s.Engine.URL)},
+		{"engine.url", "cannot stand beside engine.path: one of them is the engine", s.Engine.URL != "" && s.Engine.Path != ""},
+		{"analyze.workers", "must be 0 (automatic) to 256", s.Analyze.Workers < 0 || s.Analyze.Workers > 256},
+		{"analyze.window", "must be 0 (automatic) or 1024 tokens or more", s.Analyze.Window != 0 && s.Analyze.Window < 1024},
+		{"analyze.max_file_bytes", "must be 0 (1 MiB) or more", s.Analyze.MaxFile < 0},
+		{"store.url", "must begin with postgres:// or postgresql://", s.Store.URL != "" && !strings.HasPrefix(s.Store.URL, "postgres://") && !strings.HasPrefix(s.Store.URL, "postgresql://")},
+		{"download.hf_endpoint", "must be an http or https address", s.Download.HFEndpoint != "" && !isHTTP(s.Download.HFEndpoint)},
+		{"download.release_url", "must be an http or https address", s.Download.ReleaseURL != "" && !isHTTP(s.Download.ReleaseURL)},
+		{"download.release_api", "must be an http or https address", s.Download.ReleaseAPI != "" && !isHTTP(s.Download.ReleaseAPI)},
 	} {
 		if c.bad {
-			return s, usage("%s:%d: %s %s", name, lineOf(b, c.path), strings.TrimPrefix(c.path, "$."), c.what)
+			f.Add(c.path, c.what)
 		}
+	}
+	if err := f.Err(); err != nil {
+		return s, usage("%w", err)
 	}
 	return s, nil
 }
@@ -123,38 +119,6 @@ func parseSettings(b []byte, name string) (s Settings, err error) {
 func isHTTP(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
-}
-
-// yamlError keeps the position and the sentence of the YAML library's errors,
-// leaves out its drawing of the source, and says types as a person does.
-func yamlError(err error) string {
-	first, _, _ := strings.Cut(yaml.FormatError(err, false, false), "\n")
-	m := regexp.MustCompile(`^(.*?)cannot unmarshal .* of type (\S+)`).FindStringSubmatch(first)
-	if m == nil {
-		return first
-	}
-	want := "something else"
-	switch strings.TrimPrefix(m[2], "*") {
-	case "int", "int64":
-		want = "a whole number"
-	case "string":
-		want = "a text"
-	case "time.Duration":
-		want = "a time such as 30s or 10m"
-	}
-	return m[1] + want + " belongs here"
-}
-
-func lineOf(b []byte, path string) int {
-	p, err := yaml.PathString(path)
-	if err != nil {
-		return 1
-	}
-	n, err := p.ReadNode(bytes.NewReader(b))
-	if err != nil || n.GetToken() == nil {
-		return 1
-	}
-	return n.GetToken().Position.Line
 }
 
 // readSecret reads a token from a file that only its owner may read.

@@ -156,7 +156,7 @@ func TestMistakesAreNamedByFileLineAndField(t *testing.T) {
 	}
 	for name, tc := range map[string]struct{ src, want string }{
 		"unknown field":        {change("context:", "contxt:"), `mine.yaml:5: unknown field "contxt"`},
-		"not a number":         {change("context: 8192", "context: big"), "mine.yaml:5: context: cannot be read as int"},
+		"not a number":         {change("context: 8192", "context: big"), "mine.yaml:5: context: a whole number belongs here"},
 		"negative":             {change("context: 8192", "context: -1"), "mine.yaml:5: models[0].context: -1"},
 		"missing":              {change("    licence: MIT\n", ""), "mine.yaml:3: models[0].licence: is missing"},
 		"bad name":             {change("test-model", "../x"), "mine.yaml:3: models[0].name"},

@@ -636,7 +636,7 @@ func TestBadCardsAreNamedByFileLineAndField(t *testing.T) {
 	second := strings.TrimPrefix(ownCards, "version: 1\ncards:\n")
 	for name, tc := range map[string]struct{ src, want string }{
 		"unknown field":      {change("title:", "titel:"), `mine.yaml:5: unknown field "titel"`},
-		"not a number":       {change("mib: 32000", "mib: much"), "mine.yaml:8: memory: cannot be read as int64"},
+		"not a number":       {change("mib: 32000", "mib: much"), "mine.yaml:8: memory: a whole number belongs here"},
 		"bad id":             {change("id: test-card", "id: Test Card"), "mine.yaml:3: cards[0].id"},
 		"id like a count":    {change("id: test-card", "id: 2x-card"), "begins like a count"},
 		"bad alias":          {change("[tc]", "[tc, \"a,b\"]"), "mine.yaml:4: cards[0].aliases[1]"},

@@ -1,4 +1,5 @@
-// Package rows reads the files of rows that people write: models, cards, profiles.
+// Package rows reads the files that people write: rows of models, cards and profiles, and the
+// config.
 //
 // They are YAML, read strictly: a field that is not known is a mistake, and so are
 // anchors and aliases, which can make a short file unfold without end. Every mistake is told
@@ -19,7 +20,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -128,10 +131,36 @@ func (f *File) mistake(err error) error {
 		}
 	}
 	if wrong, ok := errors.AsType[*yaml.TypeError](err); ok {
-		m.Problem = fmt.Sprintf("cannot be read as %s", wrong.DstType)
-		m.Field = f.keyOn(m.Line)
+		m.Problem, m.Field = kindOf(wrong.DstType)+" belongs here", f.keyOn(m.Line)
 	}
 	return m
+}
+
+// kindOf says a type as a person does.
+func kindOf(t reflect.Type) string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch t.Kind() {
+	case reflect.Int64:
+		if t == reflect.TypeFor[time.Duration]() {
+			return "a time such as 30s or 10m"
+		}
+		return "a whole number"
+	case reflect.Int, reflect.Int32, reflect.Uint, reflect.Uint64:
+		return "a whole number"
+	case reflect.Float64:
+		return "a number"
+	case reflect.String:
+		return "a text"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Struct, reflect.Map:
+		return "a block of fields"
+	}
+	return "something else"
 }
 
 // keyOn is the key that a line of the file begins with.

@@ -23,7 +23,7 @@ func TestMistakesHavePlaces(t *testing.T) {
 	for _, c := range []struct{ name, src, want string }{
 		{"fine", fine, ""},
 		{"an unknown field", fine + "    colour: red\n", "f.yaml:5: "},
-		{"a wrong type", fine + "    count: many\n", "f.yaml:5: count: cannot be read as int"},
+		{"a wrong type", fine + "    count: many\n", "f.yaml:5: count: a whole number belongs here"},
 		{"no YAML", "version: [\n", "f.yaml:1: "},
 		{"an anchor", "version: 1\nthings:\n  - &a {name: a}\n", "f.yaml:3: anchors"},
 		{"an alias", "version: 1\nthings:\n  - name: a\n  - *a\n", "f.yaml:"},

@@ -3,11 +3,8 @@ package store
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
-
-	"github.com/dbos-inc/dbos-transact-golang/dbos"
 )
 
 // LoadKey names a load: a model under certain settings, by a build of an engine,
@@ -68,16 +65,6 @@ func (t Loads) Put(ctx context.Context, l Load) error {
 		plain(l.Model), plain(l.Settings), plain(l.Engine), plain(l.Card), plain(string(l.Predicted)), plain(string(l.Reported)),
 		l.OnCards.Predicted, l.OnCards.Reported, l.OnHost.Predicted, l.OnHost.Reported, l.Driver, millis(l.At))
 	return t.s.Explain(err)
-}
-
-// Find returns the load with exactly this key; false if there was none.
-func (t Loads) Find(ctx context.Context, k LoadKey) (Load, bool, error) {
-	l, err := scanLoad(t.s.db.QueryRow(ctx, `SELECT `+loadColumns+` FROM loads WHERE model = $1 AND settings = $2 AND engine = $3 AND card = $4`,
-		plain(k.Model), plain(k.Settings), plain(k.Engine), plain(k.Card)))
-	if errors.Is(err, dbos.ErrNoRows) {
-		return Load{}, false, nil
-	}
-	return l, err == nil, t.s.Explain(err)
 }
 
 // All returns every load, the last one first.
