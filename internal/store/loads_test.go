@@ -31,7 +31,9 @@ func TestLoadsAreRemembered(t *testing.T) {
 
 func find(t *testing.T, loads Loads, k LoadKey) (Load, bool, error) {
 	all, err := loads.All(t.Context())
-	i := slices.IndexFunc(all, func(l Load) bool { return l.LoadKey == k })
+	i := slices.IndexFunc(all, func(l Load) bool {
+		return l.LoadKey == LoadKey{plain(k.Model), plain(k.Settings), plain(k.Engine), plain(k.Card)} || l.LoadKey == k
+	})
 	if i < 0 {
 		return Load{}, false, err
 	}
