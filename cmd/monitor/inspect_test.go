@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
-	"compress/gzip"
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -85,29 +83,16 @@ func expandHead(packed, to string) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
 	}
-	f, err := os.Open(packed)
+	b, err := needs.Unpack(packed)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
+	line, head, _ := bytes.Cut(b, []byte("\n"))
+	size, err := strconv.ParseInt(string(line), 10, 64)
 	if err != nil {
 		return err
 	}
-	r := bufio.NewReader(z)
-	line, err := r.ReadString('\n')
-	if err != nil {
-		return err
-	}
-	size, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
-	if err != nil {
-		return err
-	}
-	b, err := io.ReadAll(r)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(to, b, 0o644); err != nil {
+	if err := os.WriteFile(to, head, 0o644); err != nil {
 		return err
 	}
 	return os.Truncate(to, size)

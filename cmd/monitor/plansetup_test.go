@@ -2,10 +2,8 @@ package main
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,19 +71,7 @@ func TestSetupChoosesByThePlan(t *testing.T) {
 // sparseModel writes a model's true header and its full size, which takes no disk.
 func sparseModel(t *testing.T, name, to string) {
 	t.Helper()
-	packed, err := os.Open(filepath.Join(needs.Checkout(), "internal", "memory", "testdata", "heads", name+".gguf.gz"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer packed.Close()
-	z, err := gzip.NewReader(packed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
+	head := needs.Unpacked(t, filepath.Join(needs.Checkout(), "internal", "memory", "testdata", "heads", name+".gguf.gz"))
 	f, err := gguf.Read(bytes.NewReader(head), -1)
 	if err != nil {
 		t.Fatal(err)

@@ -36,7 +36,7 @@ func (p setupCommand) command() *cobra.Command {
 	}
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	c.Flags().BoolVar(&dry, "dry-run", false, "only say what would be done")
-	c.Flags().StringVar(&model, "model", "", "install this model (`NAME`) instead of the one that the rule chooses")
+	c.Flags().StringVar(&model, "model", "", "install this model (`NAME`) instead of the one that suits this machine")
 	return c
 }
 

@@ -18,8 +18,8 @@ type Machine struct {
 	Cores int
 }
 
-// The rule's constants. A later, exact plan of memory replaces them; until then
-// they are on the safe side for the engines of the llama.cpp family.
+// The rule's constants, on the safe side for the engines of the llama.cpp family. It
+// decides where there is no graphics card; where there is one, setup and analyze plan to the byte.
 const (
 	// planTokens and planSlots are the window per worker and the number of workers
 	// that must fit beside the weights.

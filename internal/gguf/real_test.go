@@ -1,14 +1,10 @@
 package gguf_test
 
 import (
-	"bufio"
 	"bytes"
-	"compress/gzip"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 
 	"monitor/internal/gguf"
@@ -19,24 +15,9 @@ import (
 // whole file.
 func head(t testing.TB, path string) (header []byte, size int64) {
 	t.Helper()
-	f, err := os.Open(path)
+	line, header, _ := bytes.Cut(needs.Unpacked(t, path), []byte("\n"))
+	size, err := strconv.ParseInt(string(line), 10, 64)
 	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := bufio.NewReader(z)
-	line, err := r.ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	if size, err = strconv.ParseInt(strings.TrimSpace(line), 10, 64); err != nil {
-		t.Fatal(err)
-	}
-	if header, err = io.ReadAll(r); err != nil {
 		t.Fatal(err)
 	}
 	return header, size

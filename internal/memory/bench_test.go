@@ -292,7 +292,7 @@ func unstripped(stripped []byte, tokens int64) []byte {
 // whole reads a stripped header with its vocabulary back, and gives its bytes.
 func whole(t testing.TB, head string) (*gguf.File, []byte) {
 	t.Helper()
-	stripped := gunzip(t, filepath.Join("testdata", "heads", head+".gguf.gz"))
+	stripped := needs.Unpacked(t, filepath.Join("testdata", "heads", head+".gguf.gz"))
 	f := header(t, head)
 	arch, _ := f.Meta.String("general.architecture")
 	tokens, ok := f.Meta.Uint(arch + ".vocab_size")

@@ -3,10 +3,8 @@ package memory_test
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +14,7 @@ import (
 
 	"monitor/internal/gguf"
 	"monitor/internal/memory"
+	"monitor/internal/needs"
 )
 
 // measured is one start of llama.cpp, told by itself: what it reserved for a
@@ -38,28 +37,10 @@ type measured struct {
 	Given bool
 }
 
-func gunzip(t testing.TB, path string) []byte {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
-}
-
 func cases(t testing.TB) []measured {
 	t.Helper()
 	var list []measured
-	sc := bufio.NewScanner(bytes.NewReader(gunzip(t, "testdata/cases.jsonl.gz")))
+	sc := bufio.NewScanner(bytes.NewReader(needs.Unpacked(t, "testdata/cases.jsonl.gz")))
 	for sc.Scan() {
 		var c measured
 		if err := json.Unmarshal(sc.Bytes(), &c); err != nil {
@@ -76,7 +57,7 @@ func cases(t testing.TB) []measured {
 // header is the stripped header of a model.
 func header(t testing.TB, name string) *gguf.File {
 	t.Helper()
-	f, err := gguf.Read(bytes.NewReader(gunzip(t, filepath.Join("testdata", "heads", name+".gguf.gz"))), -1)
+	f, err := gguf.Read(bytes.NewReader(needs.Unpacked(t, filepath.Join("testdata", "heads", name+".gguf.gz"))), -1)
 	if err != nil {
 		t.Fatal(name, err)
 	}
@@ -348,7 +329,7 @@ func terms(t memory.Terms) [4]int64 { return [4]int64{t.Weights, t.KV, t.State, 
 func TestSpread(t *testing.T) {
 	models := shelf{}
 	n, real := 0, 0
-	sc := bufio.NewScanner(bytes.NewReader(gunzip(t, "testdata/spread.jsonl.gz")))
+	sc := bufio.NewScanner(bytes.NewReader(needs.Unpacked(t, "testdata/spread.jsonl.gz")))
 	for sc.Scan() {
 		var c spread
 		if err := json.Unmarshal(sc.Bytes(), &c); err != nil {
@@ -399,7 +380,7 @@ type drafted struct {
 // TestDraft holds predictions for a target and its draft model to the byte.
 func TestDraft(t *testing.T) {
 	models := shelf{}
-	sc := bufio.NewScanner(bytes.NewReader(gunzip(t, "testdata/draft.jsonl.gz")))
+	sc := bufio.NewScanner(bytes.NewReader(needs.Unpacked(t, "testdata/draft.jsonl.gz")))
 	n := 0
 	for sc.Scan() {
 		var c drafted

@@ -10,6 +10,7 @@ import (
 
 	"monitor/internal/gguf"
 	"monitor/internal/memory"
+	"monitor/internal/needs"
 )
 
 // drawSettings are any that llama-server would take.
@@ -137,7 +138,7 @@ func mend(n *memory.Need, f func(*memory.Terms)) {
 // FuzzNeed: whatever a header says, the answer is bytes or an error.
 func FuzzNeed(f *testing.F) {
 	for _, name := range small() {
-		f.Add(gunzip(f, filepath.Join("testdata", "heads", name+".gguf.gz")), int64(4096), int64(4), int64(512), byte(0))
+		f.Add(needs.Unpacked(f, filepath.Join("testdata", "heads", name+".gguf.gz")), int64(4096), int64(4), int64(512), byte(0))
 	}
 	f.Fuzz(func(t *testing.T, head []byte, context, slots, ubatch int64, bits byte) {
 		file, err := gguf.Read(bytes.NewReader(head), -1)

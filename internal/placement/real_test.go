@@ -2,15 +2,13 @@ package placement
 
 import (
 	"bytes"
-	"compress/gzip"
-	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"monitor/internal/gguf"
+	"monitor/internal/needs"
 )
 
 // heads reads stripped headers of real models, the files that the memory room
@@ -19,19 +17,7 @@ func heads(t testing.TB, names ...string) []Model {
 	t.Helper()
 	var out []Model
 	for _, full := range names {
-		packed, err := os.Open(filepath.Join("..", "memory", "testdata", "heads", full+".gguf.gz"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer packed.Close()
-		z, err := gzip.NewReader(packed)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := io.ReadAll(z)
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := needs.Unpacked(t, filepath.Join("..", "memory", "testdata", "heads", full+".gguf.gz"))
 		f, err := gguf.Read(bytes.NewReader(b), -1)
 		if err != nil {
 			t.Fatal(full, err)
