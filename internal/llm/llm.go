@@ -91,3 +91,25 @@ type Stream struct {
 	// more than once.
 	Stop func()
 }
+
+// Piece is a piece of one of several answers to the same prompt.
+type Piece struct {
+	// Index is the answer's number, from 0.
+	Index int
+	Text  string
+	// Ended says that this answer is whole; Stop why it ended. Usage is this
+	// answer's, as far as the server had told it by then.
+	Ended bool
+	Stop  Stop
+	Usage Usage
+}
+
+// Many is several answers to one prompt as they come, mixed. Its owner must Stop
+// it, and may do so before all have ended: those end then too.
+type Many struct {
+	// Recv returns the next piece, io.EOF after the last one, or an *Error.
+	Recv func() (Piece, error)
+	// Stop ends all of them early and releases what they hold; may be called more
+	// than once.
+	Stop func()
+}

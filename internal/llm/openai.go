@@ -64,11 +64,33 @@ var (
 
 // Chat implements Model.
 func (o *OpenAI) Chat(ctx context.Context, r Request) (*Stream, error) {
-	body, err := json.Marshal(o.chatBody(r))
+	s, err := o.send(ctx, o.chatBody(r))
+	if err != nil {
+		return nil, err
+	}
+	return &Stream{Recv: s.recv, Done: s.done, Stop: s.stop}, nil
+}
+
+// ChatMany asks for n answers to one prompt, n at least 1: the server reads the
+// prompt once and then writes all of them at the same time, each with a seed of its
+// own. llama-server needs n free slots for it, and waits for them.
+func (o *OpenAI) ChatMany(ctx context.Context, r Request, n int) (*Many, error) {
+	body := o.chatBody(r)
+	body.N = n
+	s, err := o.send(ctx, body)
+	if err != nil {
+		return nil, err
+	}
+	return &Many{Recv: s.piece, Stop: s.stop}, nil
+}
+
+// send makes the call and returns when the head of the answer is there.
+func (o *OpenAI) send(ctx context.Context, w wireRequest) (*openAIStream, error) {
+	body, err := json.Marshal(w)
 	if err != nil {
 		return nil, &Error{Kind: BadRequest, Message: "the request cannot be written as JSON; is its schema JSON?", Err: err}
 	}
-	s := &openAIStream{caller: ctx, next: o.cfg.NextToken, sent: time.Now()}
+	s := &openAIStream{caller: ctx, next: o.cfg.NextToken, sent: time.Now(), many: w.N}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	if d := o.cfg.FirstToken; d > 0 {
 		s.setTimer(time.AfterFunc(d, func() { s.cancel(errFirstToken) }))
@@ -90,7 +112,7 @@ func (o *OpenAI) Chat(ctx context.Context, r Request) (*Stream, error) {
 		s.stop()
 		return nil, err
 	}
-	return &Stream{Recv: s.recv, Done: s.done, Stop: s.stop}, nil
+	return s, nil
 }
 
 // Models asks the server which models it serves and returns their names.
@@ -172,6 +194,7 @@ type wireRequest struct {
 		IncludeUsage bool `json:"include_usage"`
 	} `json:"stream_options"`
 	MaxTokens      int         `json:"max_tokens,omitempty"`
+	N              int         `json:"n,omitempty"`
 	Temperature    float64     `json:"temperature"`
 	Seed           int64       `json:"seed,omitempty"`
 	ResponseFormat *wireFormat `json:"response_format,omitempty"`

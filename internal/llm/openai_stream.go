@@ -35,15 +35,18 @@ type openAIStream struct {
 	next        time.Duration
 	sent        time.Time
 
-	body   io.ReadCloser
-	events *sse
-	queued []string // pieces that are there already
-	got    int      // bytes of text so far
-	finish string
-	ended  bool
-	err    error
-	usage  Usage
-	last   time.Time
+	body    io.ReadCloser
+	events  *sse
+	queued  []Piece // what is there already
+	closing *Piece  // the end of one of several answers, waiting for its usage
+	many    int     // answers that were asked for; 0: one, by Chat
+	ends    int     // of them, those that have ended
+	got     int     // bytes of text so far
+	finish  string
+	ended   bool
+	err     error
+	usage   Usage
+	last    time.Time
 }
 
 type wireUsage struct {
@@ -69,6 +72,7 @@ type wireDelta struct {
 
 type wireChunk struct {
 	Choices []struct {
+		Index   int       `json:"index"`
 		Delta   wireDelta `json:"delta"`
 		Message wireDelta `json:"message"`
 		Finish  string    `json:"finish_reason"`
@@ -115,6 +119,12 @@ func (s *openAIStream) whole(res *http.Response) error {
 }
 
 func (s *openAIStream) recv() (string, error) {
+	p, err := s.piece()
+	return p.Text, err
+}
+
+// piece returns the next piece, of whichever answer.
+func (s *openAIStream) piece() (Piece, error) {
 	for {
 		if len(s.queued) > 0 {
 			piece := s.queued[0]
@@ -122,12 +132,16 @@ func (s *openAIStream) recv() (string, error) {
 			return piece, nil
 		}
 		if s.err != nil {
-			return "", s.err
+			return Piece{}, s.err
 		}
 		if s.ended {
+			if s.closing != nil {
+				s.closeOne()
+				continue
+			}
 			s.err = io.EOF
 			s.finishUp()
-			return "", io.EOF
+			return Piece{}, io.EOF
 		}
 		if err := s.step(); err != nil {
 			s.err = err
@@ -140,7 +154,7 @@ func (s *openAIStream) recv() (string, error) {
 func (s *openAIStream) step() error {
 	ev, err := s.events.next()
 	switch {
-	case errors.Is(err, io.EOF) && s.finish != "":
+	case errors.Is(err, io.EOF) && s.finish != "" && s.ends >= s.many:
 		s.ended = true // no end mark, yet the server closed in good order after saying why it stopped
 		return nil
 	case errors.Is(err, io.EOF):
@@ -181,7 +195,7 @@ func (s *openAIStream) take(c wireChunk) error {
 			token := d.Reasoning != nil && *d.Reasoning != "" || len(d.Tools) > 0 && string(d.Tools) != "null"
 			if d.Content != nil && *d.Content != "" {
 				token = true
-				s.queued = append(s.queued, *d.Content)
+				s.queued = append(s.queued, Piece{Index: ch.Index, Text: *d.Content})
 				if s.got += len(*d.Content); s.got > maxText {
 					return &Error{Kind: Garbage, Message: "the answer does not end: more than 64 MiB of text came"}
 				}
@@ -192,6 +206,11 @@ func (s *openAIStream) take(c wireChunk) error {
 		}
 		if ch.Finish != "" {
 			s.finish = ch.Finish
+			s.ends++
+			if s.many > 0 {
+				s.closeOne()
+				s.closing = &Piece{Index: ch.Index, Ended: true, Stop: s.done().Stop}
+			}
 		}
 	}
 	if t := c.Timings; t != nil && s.usage.PromptTokens == 0 {
@@ -203,8 +222,21 @@ func (s *openAIStream) take(c wireChunk) error {
 		if c.Timings != nil {
 			s.usage.CachedTokens = max(s.usage.CachedTokens, c.Timings.Cached)
 		}
+		s.closeOne()
 	}
 	return nil
+}
+
+// closeOne hands out the end of one of several answers, with the usage that came
+// after it, if any did.
+func (s *openAIStream) closeOne() {
+	if s.closing == nil {
+		return
+	}
+	s.closing.Usage = s.usage
+	s.closing.Usage.Duration = s.last.Sub(s.sent)
+	s.queued = append(s.queued, *s.closing)
+	s.closing = nil
 }
 
 // progress notes that a token came and gives the next one its time.

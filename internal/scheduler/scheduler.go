@@ -53,6 +53,9 @@ type Device struct {
 // Place is one way to load a model: what it takes, by device, overhead included.
 // A model on a server that somebody else runs takes nothing.
 type Place struct {
+	// Key stands for all that the engine is started with: places with the same key
+	// are started alike. It means nothing to the scheduler.
+	Key  string  `json:"key,omitempty"`
 	Need []Share `json:"need,omitempty"`
 }
 
@@ -198,7 +201,7 @@ type EffectKind uint8
 
 // The effects. In brackets the fields of Effect that they use.
 const (
-	// Load the model in the place [Model, Place]; answered by Loaded or LoadFailed.
+	// Load the model in the place [Model, Place, At]; answered by Loaded or LoadFailed.
 	Load EffectKind = iota
 	// Unload it, its slots are all back [Model, Save]; answered by Freed.
 	Unload
@@ -217,8 +220,10 @@ type Effect struct {
 	Kind  EffectKind
 	ID    string
 	Model string
-	// Place is the index into Model.Places.
+	// Place is the index into Model.Places, At what it was there when this was
+	// decided.
 	Place int
+	At    Place
 	// Slot is counted from 0; Cached is how many blocks of the request's prefix it
 	// holds already.
 	Slot, Cached int
