@@ -113,6 +113,19 @@ func (p *Program) runnerConfig(ctx context.Context, e engine.Engine, m pipeline.
 	}
 }
 
+// Answer implements pipeline.Crew.
+func (c *crew) Answer(ctx context.Context, r llm.Request, check func(llm.Answer) error) (llm.Answer, error) {
+	st, err := c.Chat(ctx, r)
+	if err != nil {
+		return llm.Answer{}, err
+	}
+	a, err := llm.Collect(st, nil)
+	if err == nil {
+		_ = check(a) // it has one worker to ask; the verdict is the caller's
+	}
+	return a, err
+}
+
 // Chat implements llm.Model.
 func (c *crew) Chat(ctx context.Context, r llm.Request) (*llm.Stream, error) {
 	eng, err := c.start(ctx)

@@ -315,57 +315,66 @@ func (a *Analyze) doFile(ctx context.Context, s AnalyzeSpec, in unitInput, size 
 	if p.Text == "" {
 		p.Text = lines(src, p.First, p.Last)
 	}
-	out, answer, err := a.ask(ctx, s.Model, cardAsk(size, f.Path, f.Language, p, in.Of, declared(f.Symbols, p)), attempt)
+	var c card
+	judge := func(answer string) (err error) {
+		c, err = judgeCard(answer, p.Text, f.Symbols)
+		return err
+	}
+	out, err := a.ask(ctx, s.Model, cardAsk(size, f.Path, f.Language, p, in.Of, declared(f.Symbols, p)), attempt, judge)
 	if err != nil {
 		return out, err
 	}
-	c, err := judgeCard(answer, p.Text, f.Symbols)
-	return settle(out, c, err)
+	return settled(out, c)
 }
 
 func (a *Analyze) doProse(ctx context.Context, s AnalyzeSpec, q ask, field string, attempt int) (job.Outcome, error) {
-	out, answer, err := a.ask(ctx, s.Model, q, attempt)
+	var text string
+	judge := func(answer string) (err error) {
+		text, err = prose(answer, field)
+		return err
+	}
+	out, err := a.ask(ctx, s.Model, q, attempt, judge)
 	if err != nil {
 		return out, err
 	}
-	text, err := prose(answer, field)
-	return settle(out, text, err)
+	return settled(out, text)
 }
 
-// settle puts a judged answer into the outcome, or the reason into its calls.
-func settle(out job.Outcome, v any, err error) (job.Outcome, error) {
-	if err != nil {
-		for i := range out.Calls {
-			out.Calls[i].Failed = err.Error()
-		}
-		return out, err
-	}
+// settled puts what passed its gate into the outcome.
+func settled(out job.Outcome, v any) (job.Outcome, error) {
+	var err error
 	out.Body, err = json.Marshal(v)
 	return out, err
 }
 
-// ask sends one request and returns its answer's text with its ledger row; the
-// row is there for failed calls too.
-func (a *Analyze) ask(ctx context.Context, m ModelSpec, q ask, attempt int) (job.Outcome, string, error) {
+// ask sends one request, has its answer judged, and returns the ledger row; the
+// row is there for failed calls too. judge keeps what it makes of the last answer
+// that it saw.
+func (a *Analyze) ask(ctx context.Context, m ModelSpec, q ask, attempt int, judge func(answer string) error) (job.Outcome, error) {
 	start := time.Now()
-	var ans llm.Answer
-	st, err := a.cfg.Crew.Chat(ctx, q.request(attempt))
-	if err == nil {
-		ans, err = llm.Collect(st, nil)
-	}
-	if err == nil && ans.Stop == llm.StopLength {
-		err = fmt.Errorf("the answer was cut at %d tokens", ans.Usage.OutputTokens)
-	}
+	var verdict error // of the last answer that was judged
+	ans, err := a.cfg.Crew.Answer(ctx, q.request(attempt), func(ans llm.Answer) error {
+		verdict = nil
+		if ans.Stop == llm.StopLength {
+			verdict = fmt.Errorf("the answer was cut at %d tokens", ans.Usage.OutputTokens)
+		} else {
+			verdict = judge(ans.Text)
+		}
+		return verdict
+	})
 	call := job.Call{
 		Model: m.Name, Lane: "local", Engine: a.cfg.Crew.Build(), At: start,
 		Prompt: ans.Usage.PromptTokens, Cached: ans.Usage.CachedTokens, Output: ans.Usage.OutputTokens,
 		FirstToken: ans.Usage.FirstToken, Duration: time.Since(start),
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		call.Failed = err.Error()
-		return job.Outcome{Calls: []job.Call{call}}, "", crewFailure(err)
+		return job.Outcome{Calls: []job.Call{call}}, crewFailure(err)
+	case verdict != nil:
+		call.Failed = verdict.Error()
 	}
-	return job.Outcome{Calls: []job.Call{call}}, ans.Text, nil
+	return job.Outcome{Calls: []job.Call{call}}, verdict
 }
 
 // crewFailure says what an error of the crew means for a unit: an engine that

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,28 +25,17 @@ type scripted struct {
 	counts int
 }
 
-func (s *scripted) Chat(_ context.Context, r llm.Request) (*llm.Stream, error) {
+func (s *scripted) Answer(_ context.Context, r llm.Request, check func(llm.Answer) error) (llm.Answer, error) {
 	s.mu.Lock()
 	s.asked = append(s.asked, r)
 	s.mu.Unlock()
 	text, err := s.answer(r)
 	if err != nil {
-		return nil, err
+		return llm.Answer{}, err
 	}
-	sent := false
-	return &llm.Stream{
-		Recv: func() (string, error) {
-			if sent {
-				return "", io.EOF
-			}
-			sent = true
-			return text, nil
-		},
-		Done: func() llm.Answer {
-			return llm.Answer{Stop: llm.StopEnd, Usage: llm.Usage{PromptTokens: 100, CachedTokens: 10, OutputTokens: 20}}
-		},
-		Stop: func() {},
-	}, nil
+	a := llm.Answer{Text: text, Stop: llm.StopEnd, Usage: llm.Usage{PromptTokens: 100, CachedTokens: 10, OutputTokens: 20}}
+	_ = check(a) // with one worker there is nothing to choose
+	return a, nil
 }
 
 func (s *scripted) Count(ctx context.Context, text string) (int, error) {

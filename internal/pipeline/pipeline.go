@@ -21,7 +21,10 @@ import (
 // tokenizer to count with. Both may be called from many goroutines and may
 // start an engine at the first call.
 type Crew interface {
-	llm.Model
+	// Answer asks and returns the whole answer. A crew with idle workers may ask
+	// several of them and return the first answer that passes check; an answer that
+	// does not pass is returned too, with no error, when none does.
+	Answer(ctx context.Context, r llm.Request, check func(llm.Answer) error) (llm.Answer, error)
 	// Count returns how many tokens the text is for the crew's model.
 	Count(ctx context.Context, text string) (int, error)
 	// Build names the engine's build; "" while no engine was needed.
