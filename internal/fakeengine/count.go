@@ -13,14 +13,25 @@ import (
 // Event is what a Record tells.
 type Event string
 
-// The events: a process started; a chat request arrived; it was answered to the
-// end; the client left before that; the script made it fail.
+// The events: a process started; a chat request got its slot; it was answered to
+// the end; the client left before that; the script made it fail.
 const (
 	Started  Event = "started"
 	Asked    Event = "asked"
 	Answered Event = "answered"
 	Left     Event = "left"
 	Failed   Event = "failed"
+)
+
+// The events that are about no chat request, and do not count among them: a
+// request to /completion was answered; a slot was saved to a file, restored from
+// one, or erased; the process left a child behind.
+const (
+	Warmed   Event = "warmed"
+	Saved    Event = "saved"
+	Restored Event = "restored"
+	Erased   Event = "erased"
+	Forked   Event = "forked"
 )
 
 // Record is one line of the count file.
@@ -37,10 +48,17 @@ type Record struct {
 	Marker string `json:"marker,omitempty"`
 	// Active is how many requests were being worked on, this one included.
 	Active int `json:"active,omitempty"`
-	// PromptTokens and Tokens are what the answer reported.
+	// Slot is the slot it ran in, or that was saved; counted from 1, 0 is none.
+	Slot int `json:"slot,omitempty"`
+	// PromptTokens, Cached and Tokens are what the answer reported: of the prompt,
+	// of it from the slot's cache, of the answer. For a slot, PromptTokens is what it
+	// held.
 	PromptTokens int `json:"prompt_tokens,omitempty"`
+	Cached       int `json:"cached,omitempty"`
 	Tokens       int `json:"tokens,omitempty"`
-	// Why is the fault, for Failed.
+	// Child is the process that Forked is about.
+	Child int `json:"child,omitempty"`
+	// Why is the fault, for Failed; empty where the request itself was at fault.
 	Why Do `json:"why,omitempty"`
 }
 

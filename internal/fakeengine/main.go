@@ -107,8 +107,8 @@ func Main(argv []string) int {
 		}
 		return 0
 	}
-	if s.EchoEnv != "" {
-		if err := os.WriteFile(s.EchoEnv, []byte(strings.Join(os.Environ(), "\n")), 0o644); err != nil {
+	if s.Quirks.EchoEnv != "" {
+		if err := os.WriteFile(s.Quirks.EchoEnv, []byte(strings.Join(os.Environ(), "\n")), 0o644); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 2
 		}
@@ -222,7 +222,7 @@ func serve(s Script, f map[string]string) int {
 		return 1
 	}
 	logf("srv          init: listening on http://%s", l.Addr())
-	if s.IgnoreTerm {
+	if s.Stop.IgnoreTerm {
 		signal.Ignore(syscall.SIGTERM)
 	}
 	st.begin(time.Duration(s.LoadMS) * time.Millisecond)

@@ -85,12 +85,12 @@ func (s *state) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { reply(w, 200, map[string]any{"status": "ok"}) })
 	mux.HandleFunc("GET /v1/models", s.getModels)
-	if !s.script.Plain {
+	if !s.script.Quirks.Plain {
 		mux.HandleFunc("GET /props", s.getProps)
 		mux.HandleFunc("GET /slots", s.getSlots)
 	}
 	mux.HandleFunc("GET /metrics", s.getMetrics)
-	if !s.script.Plain {
+	if !s.script.Quirks.Plain {
 		mux.HandleFunc("POST /tokenize", s.tokenize)
 	}
 	mux.HandleFunc("POST /v1/chat/completions", s.chat)
@@ -102,7 +102,7 @@ func (s *state) handler() http.Handler {
 		switch {
 		case !s.ready.Load():
 			refuse(w, 503, "Loading model", "unavailable_error")
-		case r.URL.Path != "/health" && key != nil && !s.script.NoAuth && r.Header.Get("Authorization") != "Bearer "+*key:
+		case r.URL.Path != "/health" && key != nil && !s.script.Quirks.NoAuth && r.Header.Get("Authorization") != "Bearer "+*key:
 			refuse(w, 401, "Invalid API Key", "authentication_error")
 		default:
 			mux.ServeHTTP(w, r)
@@ -124,7 +124,7 @@ func (s *state) getModels(w http.ResponseWriter, _ *http.Request) {
 	var data []any
 	for _, m := range s.models {
 		entry := map[string]any{"id": m, "object": "model", "owned_by": "fakeengine"}
-		if !s.script.Plain {
+		if !s.script.Quirks.Plain {
 			entry["meta"] = map[string]any{"n_ctx": s.reported()}
 		}
 		data = append(data, entry)
@@ -133,7 +133,7 @@ func (s *state) getModels(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *state) reported() int {
-	if s.script.HalveWindow {
+	if s.script.Quirks.HalveWindow {
 		return s.window / 2
 	}
 	return s.window

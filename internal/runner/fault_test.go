@@ -154,11 +154,11 @@ func TestAStartThatFailsSaysWhy(t *testing.T) {
 	if _, err := runner.Start(t.Context(), c); err == nil || !strings.Contains(err.Error(), "monitor models") {
 		t.Errorf("a missing model: %v", err)
 	}
-	c = fake(t, fakeengine.Script{HalveWindow: true})
+	c = fake(t, fakeengine.Script{Quirks: fakeengine.Quirks{HalveWindow: true}})
 	if _, err := runner.Start(t.Context(), c); err == nil || !strings.Contains(err.Error(), "4 slots of 1024") {
 		t.Errorf("an engine that gives less than was asked for: %v", err)
 	}
-	c = fake(t, fakeengine.Script{NoAuth: true})
+	c = fake(t, fakeengine.Script{Quirks: fakeengine.Quirks{NoAuth: true}})
 	if _, err := runner.Start(t.Context(), c); err == nil || !strings.Contains(err.Error(), "without a key") {
 		t.Errorf("an engine that wants no key: %v", err)
 	}
@@ -222,7 +222,7 @@ func TestCloseIsQuickAndFinal(t *testing.T) {
 }
 
 func TestAnEngineThatIgnoresBeingAskedIsKilled(t *testing.T) {
-	c := fake(t, fakeengine.Script{IgnoreTerm: true})
+	c := fake(t, fakeengine.Script{Stop: fakeengine.Stop{IgnoreTerm: true}})
 	c.Grace = 200 * time.Millisecond
 	r := start(t, c)
 	pid := r.Info().PID
@@ -260,7 +260,7 @@ func TestURLEngines(t *testing.T) {
 		t.Errorf("%+v", i)
 	}
 	mustAsk(t, r, prompt("hello"))
-	plain := fakeengine.New(t, fakeengine.Script{Plain: true})
+	plain := fakeengine.New(t, fakeengine.Script{Quirks: fakeengine.Quirks{Plain: true}})
 	r = start(t, cfg(plain, "", "", 0))
 	if i := r.Info(); i.Slots != 4 || i.Window != 4096 || r.CountIsExact() {
 		t.Errorf("a server that tells nothing of itself: %+v", i)

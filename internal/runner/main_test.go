@@ -112,7 +112,7 @@ func TestOneContractForEveryEngine(t *testing.T) {
 		contract(t, runner.Config{Engine: engine.Engine{ID: "url", Source: engine.FromURL, URL: e.URL + "/v1", Key: "k"}, Slots: 4})
 	})
 	t.Run("url to a server that is not llama-server", func(t *testing.T) {
-		e := fakeengine.New(t, fakeengine.Script{TokensPerSecond: 200, Slots: 4, Window: 2048, Plain: true})
+		e := fakeengine.New(t, fakeengine.Script{TokensPerSecond: 200, Slots: 4, Window: 2048, Quirks: fakeengine.Quirks{Plain: true}})
 		contract(t, runner.Config{Engine: engine.Engine{ID: "url", Source: engine.FromURL, URL: e.URL}, Slots: 4, Window: 2048})
 	})
 }

@@ -45,7 +45,7 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 	t.Setenv("LLAMA_ARG_HOST", "0.0.0.0")
 	for _, old := range []bool{false, true} {
 		env := filepath.Join(t.TempDir(), "env")
-		c := fake(t, fakeengine.Script{EchoEnv: env, OldBuild: old})
+		c := fake(t, fakeengine.Script{Quirks: fakeengine.Quirks{EchoEnv: env}, OldBuild: old})
 		r := start(t, c)
 		seen, err := os.ReadFile(env)
 		if err != nil || strings.Contains(string(seen), "canary") || strings.Contains(string(seen), "LLAMA_ARG") {
