@@ -233,3 +233,17 @@ func pieces(text string) []string {
 	flush()
 	return out
 }
+
+// numbers are the tokens of pieces, as /tokenize tells them: fixed by the text, and
+// the same for different pieces now and then.
+func numbers(pieces []string) []int32 {
+	out := make([]int32, len(pieces))
+	for i, p := range pieces {
+		h := uint32(2166136261) // FNV-1a
+		for j := range len(p) {
+			h = (h ^ uint32(p[j])) * 16777619
+		}
+		out[i] = int32(h % 50000)
+	}
+	return out
+}

@@ -191,16 +191,15 @@ func withLedger(path string, f func(*ledger) error) error {
 	return os.Rename(path+".new", path)
 }
 
-// take makes this process hold so many bytes more of the script's device. It
-// returns how much was free, and false where that was too little.
-func (m Memory) take(bytes int64) (free int64, ok bool, err error) {
+// take makes this process hold so many bytes more of the script's device, or says
+// false where that is more than is free.
+func (m Memory) take(bytes int64) (ok bool, err error) {
 	pid := os.Getpid()
 	err = withLedger(m.Driver, func(l *ledger) error {
 		if !slices.ContainsFunc(l.Devices, func(d Device) bool { return d.Name == m.Device }) {
 			return fmt.Errorf("the fake driver has no device %q", m.Device)
 		}
-		free = l.free(m.Device)
-		if ok = bytes <= free; !ok {
+		if ok = bytes <= l.free(m.Device); !ok {
 			return nil
 		}
 		me := born(pid)
@@ -213,7 +212,7 @@ func (m Memory) take(bytes int64) (free int64, ok bool, err error) {
 		l.Holds = append(l.Holds, hold{PID: pid, Born: me, Device: m.Device, Bytes: bytes, ReleaseMS: m.ReleaseMS})
 		return nil
 	})
-	return free, ok, err
+	return ok, err
 }
 
 // listed are the lines of --list-devices for a driver's cards.

@@ -32,7 +32,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 )
 
 const scriptVariable = "MONITOR_FAKE_ENGINE"
@@ -99,27 +98,29 @@ func New(t testing.TB, s Script) *Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st.slots == 0 {
-		st.slots = 4
+	if st.flags.slots == 0 {
+		st.flags.slots = 4
 	}
-	if st.window == 0 {
-		st.window = 4096
+	if st.flags.window == 0 {
+		st.flags.window = 4096
 	}
-	if len(st.models) == 0 {
-		st.models = []string{"fake"}
+	if len(st.flags.models) == 0 {
+		st.flags.models = []string{"fake"}
 	}
-	st.begin(time.Duration(s.LoadMS) * time.Millisecond)
+	st.flags.savePath = t.TempDir() + string(filepath.Separator)
+	st.begin()
 	e := &Engine{state: st}
 	e.server = httptest.NewServer(st.handler())
 	e.URL = e.server.URL
-	st.die = func(int) {
+	st.exit = func() {
 		e.server.CloseClientConnections()
 		st.dead.Store(true)
 	}
+	st.die = func(string) { st.exit() }
 	t.Cleanup(func() {
-		st.stop()
 		e.server.CloseClientConnections()
 		e.server.Close()
+		st.end()
 	})
 	return e
 }

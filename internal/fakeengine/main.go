@@ -6,10 +6,8 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -26,7 +24,23 @@ const (
                                         'auto', or 'all' (default: auto)
 -fit,  --fit [on|off]                   whether to adjust unset arguments to fit in device memory ('on' or
                                         'off', default: 'on')
+-b,    --batch-size N                   logical maximum batch size (default: 2048)
+-ub,   --ubatch-size N                  physical maximum batch size (default: 512)
+-fa,   --flash-attn [on|off|auto]       set Flash Attention use ('on', 'off', or 'auto', default: 'auto')
+-ctk,  --cache-type-k TYPE              KV cache data type for K
+-ctv,  --cache-type-v TYPE              KV cache data type for V
+-dev,  --device <dev1,dev2,..>          comma-separated list of devices to use for offloading (none = don't
+                                        offload)
+-sm,   --split-mode {none,layer,row,tensor}
+                                        how to split the model across multiple GPUs
+-ts,   --tensor-split N0,N1,N2,...      fraction of the model to offload to each GPU, comma-separated list of
+                                        proportions, e.g. 3,1
+-mg,   --main-gpu INDEX                 the GPU to use for the model
 -m,    --model FNAME                    model path to load
+-lv,   --verbosity, --log-verbosity N   Set the verbosity threshold. Values:
+                                         - 3: info
+                                         - 4: trace (more info)
+                                         - 5: debug
 --list-devices                          print list of available devices and exit
 --offline                               Offline mode: forces use of cache, prevents network access
 
@@ -37,6 +51,7 @@ const (
 -kvu,  --kv-unified, -no-kvu, --no-kv-unified
                                         use single unified KV buffer shared across all sequences
 --context-shift, --no-context-shift     whether to use context shift on infinite text generation
+--warmup, --no-warmup                   whether to perform warmup with an empty run (default: enabled)
 -np,   --parallel N                     number of server slots (default: -1, -1 = auto)
 -a,    --alias STRING                   set model name aliases, comma-separated (to be used by API)
 --host HOST                             IP addresses to listen on, comma-separated
@@ -46,6 +61,7 @@ const (
 --api-key-file FNAME                    path to file containing API keys, one per line
 --metrics                               enable prometheus compatible metrics endpoint (default: disabled)
 --slots, --no-slots                     expose slots monitoring endpoint (default: enabled)
+--slot-save-path PATH                   path to save slot kv cache (default: disabled)
 --jinja, --no-jinja                     whether to use jinja template engine for chat (default: enabled)
 `
 	oldHelp = `----- common params -----
@@ -55,6 +71,15 @@ const (
 -t,    --threads N                      number of threads to use during generation (default: -1)
 -c,    --ctx-size N                     size of the prompt context (default: 4096, 0 = loaded from model)
 -ngl,  --gpu-layers, --n-gpu-layers N   number of layers to store in VRAM
+-b,    --batch-size N                   logical maximum batch size (default: 2048)
+-ub,   --ubatch-size N                  physical maximum batch size (default: 512)
+-fa,   --flash-attn                     enable Flash Attention (default: disabled)
+-ctk,  --cache-type-k TYPE              KV cache data type for K (default: f16)
+-ctv,  --cache-type-v TYPE              KV cache data type for V (default: f16)
+-sm,   --split-mode SPLIT_MODE          how to split the model across multiple GPUs
+-ts,   --tensor-split SPLIT             fraction of the model to offload to each GPU
+-mg,   --main-gpu i                     the GPU to use for the model
+-lv,   --verbosity N                    set specific verbosity level (default: 0)
 -m,    --model FNAME                    model path
 -np,   --parallel N                     number of parallel sequences to decode (default: 1)
 -a,    --alias STRING                   set alias for model name (to be used by REST API)
@@ -65,6 +90,7 @@ const (
                                         (env: LLAMA_API_KEY)
 --metrics                               enable prometheus compatible metrics endpoint (default: disabled)
 --slots                                 enable slots monitoring endpoint (default: disabled)
+--slot-save-path PATH                   path to save slot kv cache (default: disabled)
 `
 )
 
@@ -72,6 +98,9 @@ const (
 // script from the file that MONITOR_FAKE_ENGINE names, and returns the exit
 // status.
 func Main(argv []string) int {
+	if os.Getenv(scriptVariable) == leftBehind {
+		return stay()
+	}
 	var s Script
 	b, err := os.ReadFile(os.Getenv(scriptVariable))
 	if err == nil {
@@ -98,14 +127,7 @@ func Main(argv []string) int {
 		fmt.Fprintln(os.Stderr, version)
 		return 0
 	case f["--list-devices"] != "":
-		fmt.Println("Available devices:")
-		for _, d := range s.Devices {
-			fmt.Println("  " + d)
-		}
-		if len(s.Devices) == 0 {
-			fmt.Println("  (none)")
-		}
-		return 0
+		return listDevices(s)
 	}
 	if s.Quirks.EchoEnv != "" {
 		if err := os.WriteFile(s.Quirks.EchoEnv, []byte(strings.Join(os.Environ(), "\n")), 0o644); err != nil {
@@ -171,62 +193,86 @@ func parseFlags(argv []string, help string) (map[string]string, error) {
 	return got, nil
 }
 
-func serve(s Script, f map[string]string) int {
-	st, err := newState(s)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "fakeengine:", err)
-		return 2
+func listDevices(s Script) int {
+	devices := s.Devices
+	if len(devices) == 0 && s.Memory.Driver != "" {
+		var err error
+		if devices, err = listed(s.Memory.Driver); err != nil {
+			fmt.Fprintln(os.Stderr, "fakeengine:", err)
+			return 2
+		}
 	}
-	logf := func(format string, a ...any) { fmt.Fprintf(os.Stderr, format+"\n", a...) }
-	if s.StartError != "" && (st.start <= s.FailStarts || s.FailStartsFrom > 0 && st.start >= s.FailStartsFrom) {
-		logf("%s", s.StartError)
-		return 1
+	fmt.Println("Available devices:")
+	for _, d := range devices {
+		fmt.Println("  " + d)
 	}
-	if _, err := os.Stat(f["--model"]); err != nil {
-		logf("gguf_init_from_file: failed to open GGUF file '%s' (No such file or directory)", f["--model"])
-		return 1
+	if len(devices) == 0 {
+		fmt.Println("  (none)")
 	}
+	return 0
+}
+
+// configure reads the flags into a state.
+func (s *state) configure(f map[string]string) error {
 	number := func(name string, otherwise int) int {
 		if n, err := strconv.Atoi(f[name]); err == nil {
 			return n
 		}
 		return otherwise
 	}
-	st.slots = max(1, number("--parallel", 1))
-	st.window = number("--ctx-size", 4096) / st.slots
-	st.models = []string{f["--alias"]}
+	slots := max(1, number("--parallel", 1))
+	s.flags = settings{
+		slots: slots, window: number("--ctx-size", 4096) / slots, batch: max(1, number("--batch-size", 2048)), models: []string{f["--alias"]}, path: f["--model"],
+		savePath: f["--slot-save-path"], metrics: f["--metrics"] == "on", slotsPage: f["--slots"] == "on" || f["--slots"] == "" && !s.script.OldBuild,
+	}
 	key := os.Getenv("LLAMA_API_KEY")
 	if name := f["--api-key-file"]; name != "" {
 		b, err := os.ReadFile(name)
 		if err != nil {
-			logf("error: failed to open file '%s'", name)
-			return 1
+			return fmt.Errorf("error: failed to open file '%s'", name)
 		}
 		key = strings.TrimSpace(string(b))
 	}
 	if key != "" {
-		st.key.Store(&key)
+		s.key.Store(&key)
 	}
-	st.die = func(status int) {
-		if status >= 0 {
-			os.Exit(status)
-		}
-		if p, err := os.FindProcess(os.Getpid()); err == nil {
-			_ = p.Kill()
-		}
-		select {} // until the kill arrives
-	}
-	l, err := net.Listen("tcp", net.JoinHostPort(f["--host"], f["--port"]))
+	return nil
+}
+
+func serve(s Script, f map[string]string) int {
+	st, err := newState(s)
 	if err != nil {
-		logf("couldn't bind HTTP server socket, hostname: %s, port: %s", f["--host"], f["--port"])
+		fmt.Fprintln(os.Stderr, "fakeengine:", err)
+		return 2
+	}
+	c := &console{w: os.Stderr, old: s.OldBuild, trace: f["--verbosity"] == "4" || f["--verbosity"] == "5", begun: time.Now()}
+	st.logf = c.logf
+	if s.StartError != "" && (st.start <= s.FailStarts || s.FailStartsFrom > 0 && st.start >= s.FailStartsFrom) {
+		c.logf(0, "%s", s.StartError)
 		return 1
 	}
-	logf("srv          init: listening on http://%s", l.Addr())
-	if s.Stop.IgnoreTerm {
-		signal.Ignore(syscall.SIGTERM)
+	if _, err := os.Stat(f["--model"]); err != nil {
+		c.logf('E', "gguf_init_from_file: failed to open GGUF file '%s' (No such file or directory)", f["--model"])
+		return 1
 	}
-	st.begin(time.Duration(s.LoadMS) * time.Millisecond)
+	if err := st.configure(f); err != nil {
+		c.logf(0, "%v", err)
+		return 1
+	}
+	st.die, st.exit = dieOf, func() { os.Exit(0) }
+	l, err := net.Listen("tcp", net.JoinHostPort(f["--host"], f["--port"]))
+	if err != nil {
+		c.logf('E', "couldn't bind HTTP server socket, hostname: %s, port: %s", f["--host"], f["--port"])
+		return 1
+	}
+	if err := st.prepareEnd(l); err != nil {
+		c.logf('E', "fakeengine: %v", err)
+		return 2
+	}
+	st.load = loader(st, c, f["--model"])
+	st.loaded = func() { afterLoad(st, c, "http://"+l.Addr().String()) }
+	st.begin()
 	server := &http.Server{Handler: st.handler(), ReadHeaderTimeout: time.Minute}
-	logf("%v", server.Serve(l))
+	c.logf('E', "%v", server.Serve(l))
 	return 1
 }

@@ -16,30 +16,56 @@ import (
 // state is one engine, in a process of its own or not.
 type state struct {
 	script Script
-	slots  int
-	window int
-	models []string
+	flags  settings
 	key    atomic.Pointer[string]
 	marker *regexp.Regexp
 	count  *os.File
 	start  int
-	die    func(status int) // ends the process, or plays it; status < 0 is a kill
+	process
 
+	loop   *loop
 	ready  atomic.Bool
 	dead   atomic.Bool
-	timer  *time.Timer
 	asked  atomic.Int64
 	active atomic.Int64
 	peak   atomic.Int64
-	free   chan struct{}
 
 	mu     sync.Mutex
-	struck []int      // how often each fault happened
-	warm   [][]string // the last prompts, in tokens, for the cache
+	struck []int          // how often each fault happened
+	calls  map[string]int // of each endpoint that a fault is about
+}
+
+// process is what an engine can do to the process that it is, or plays to be.
+type process struct {
+	// die ends the process by a signal, exit in good order; or they play it.
+	die  func(signal string)
+	exit func()
+	logf func(level byte, format string, a ...any)
+
+	// life ends with the engine; stop ends it; loading is what goes on until then.
+	life    context.Context
+	stop    context.CancelFunc
+	loading sync.WaitGroup
+	// load is told each percent of a load and says false when it failed; loaded is
+	// called after the last. Both may be nil.
+	load   func(percent int) bool
+	loaded func()
+}
+
+// settings are what a process has from its flags.
+type settings struct {
+	slots, window, batch int
+	models               []string
+	path                 string // of the model
+	savePath             string // of slots; "" is off
+	metrics, slotsPage   bool
 }
 
 func newState(s Script) (*state, error) {
-	st := &state{script: s, slots: s.Slots, window: s.Window, models: s.Models, struck: make([]int, len(s.Faults))}
+	st := &state{
+		script: s, struck: make([]int, len(s.Faults)), calls: map[string]int{}, process: process{stop: func() {}, logf: func(byte, string, ...any) {}},
+		flags: settings{slots: s.Slots, window: s.Window, batch: 2048, models: s.Models, metrics: true, slotsPage: true},
+	}
 	if s.Marker != "" {
 		re, err := regexp.Compile(s.Marker)
 		if err != nil {
@@ -62,20 +88,10 @@ func newState(s Script) (*state, error) {
 	return st, nil
 }
 
-// begin opens the slots and loads for a while.
-func (s *state) begin(load time.Duration) {
-	s.free = make(chan struct{}, s.slots)
-	if load == 0 {
-		s.ready.Store(true)
-		return
-	}
-	s.timer = time.AfterFunc(load, func() { s.ready.Store(true) })
-}
-
-func (s *state) stop() {
-	if s.timer != nil {
-		s.timer.Stop()
-	}
+// end stops loading and closes the count.
+func (s *state) end() {
+	s.stop()
+	s.loading.Wait()
 	if s.count != nil {
 		s.count.Close()
 	}
@@ -85,15 +101,17 @@ func (s *state) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { reply(w, 200, map[string]any{"status": "ok"}) })
 	mux.HandleFunc("GET /v1/models", s.getModels)
+	mux.HandleFunc("POST /v1/chat/completions", s.chat)
 	if !s.script.Quirks.Plain {
 		mux.HandleFunc("GET /props", s.getProps)
 		mux.HandleFunc("GET /slots", s.getSlots)
-	}
-	mux.HandleFunc("GET /metrics", s.getMetrics)
-	if !s.script.Quirks.Plain {
+		mux.HandleFunc("POST /slots/{id}", s.slotAction)
+		mux.HandleFunc("GET /metrics", s.getMetrics)
 		mux.HandleFunc("POST /tokenize", s.tokenize)
+		mux.HandleFunc("POST /completion", s.complete)
+		mux.HandleFunc("POST /completions", s.complete)
 	}
-	mux.HandleFunc("POST /v1/chat/completions", s.chat)
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 404, "File Not Found", "not_found_error") })
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.dead.Load() {
 			panic(http.ErrAbortHandler)
@@ -104,7 +122,7 @@ func (s *state) handler() http.Handler {
 			refuse(w, 503, "Loading model", "unavailable_error")
 		case r.URL.Path != "/health" && key != nil && !s.script.Quirks.NoAuth && r.Header.Get("Authorization") != "Bearer "+*key:
 			refuse(w, 401, "Invalid API Key", "authentication_error")
-		default:
+		case !s.misbehave(w, r):
 			mux.ServeHTTP(w, r)
 		}
 	})
@@ -122,7 +140,7 @@ func refuse(w http.ResponseWriter, status int, message, kind string) {
 
 func (s *state) getModels(w http.ResponseWriter, _ *http.Request) {
 	var data []any
-	for _, m := range s.models {
+	for _, m := range s.flags.models {
 		entry := map[string]any{"id": m, "object": "model", "owned_by": "fakeengine"}
 		if !s.script.Quirks.Plain {
 			entry["meta"] = map[string]any{"n_ctx": s.reported()}
@@ -134,27 +152,17 @@ func (s *state) getModels(w http.ResponseWriter, _ *http.Request) {
 
 func (s *state) reported() int {
 	if s.script.Quirks.HalveWindow {
-		return s.window / 2
+		return s.flags.window / 2
 	}
-	return s.window
+	return s.flags.window
 }
 
 func (s *state) getProps(w http.ResponseWriter, _ *http.Request) {
-	reply(w, 200, map[string]any{"total_slots": s.slots, "default_generation_settings": map[string]any{"n_ctx": s.reported()}, "build_info": "b0-fake"})
-}
-
-func (s *state) getSlots(w http.ResponseWriter, _ *http.Request) {
-	busy := int(s.active.Load())
-	var out []any
-	for i := range s.slots {
-		out = append(out, map[string]any{"id": i, "n_ctx": s.reported(), "is_processing": i < busy})
-	}
-	reply(w, 200, out)
-}
-
-func (s *state) getMetrics(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-	fmt.Fprintf(w, "# TYPE llamacpp:requests_processing gauge\nllamacpp:requests_processing %d\n", s.active.Load())
+	reply(w, 200, map[string]any{
+		"total_slots": s.flags.slots, "default_generation_settings": map[string]any{"n_ctx": s.reported(), "params": map[string]any{"n_predict": -1}},
+		"model_alias": strings.Join(s.flags.models, ","), "model_path": s.flags.path, "chat_template": "{{ messages }}",
+		"endpoint_slots": s.flags.slotsPage, "endpoint_metrics": s.flags.metrics, "is_sleeping": false, "build_info": "b0-fake",
+	})
 }
 
 func (s *state) tokenize(w http.ResponseWriter, r *http.Request) {
@@ -165,11 +173,7 @@ func (s *state) tokenize(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 400, err.Error(), "invalid_request_error")
 		return
 	}
-	tokens := []uint64{}
-	for _, p := range pieces(q.Content) {
-		tokens = append(tokens, seed(p)%50000)
-	}
-	reply(w, 200, map[string]any{"tokens": tokens})
+	reply(w, 200, map[string]any{"tokens": numbers(pieces(q.Content))})
 }
 
 type chatRequest struct {
@@ -182,7 +186,9 @@ type chatRequest struct {
 	StreamOptions struct {
 		IncludeUsage bool `json:"include_usage"`
 	} `json:"stream_options"`
-	MaxTokens      int `json:"max_tokens"`
+	MaxTokens      int  `json:"max_tokens"`
+	Slot           *int `json:"id_slot"`
+	IgnoreEnd      bool `json:"ignore_eos"`
 	ResponseFormat struct {
 		Type       string `json:"type"`
 		JSONSchema struct {
@@ -191,16 +197,19 @@ type chatRequest struct {
 	} `json:"response_format"`
 }
 
-// turn is one chat request on its way through the engine.
+// turn is one request for an answer on its way through the engine.
 type turn struct {
 	q      chatRequest
 	rec    Record
+	in     []int32  // the prompt
 	tokens []string // of the answer
-	prompt int      // tokens
+	said   int      // of them, so far
 	cached int
 	finish string
 	fault  *Fault
-	begun  time.Time
+	slot   *slot
+	// began is when the prompt was begun, first when the first token came.
+	began, first time.Time
 }
 
 func (s *state) chat(w http.ResponseWriter, r *http.Request) {
@@ -214,20 +223,18 @@ func (s *state) chat(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(&all, "<%s>\n%s\n", m.Role, m.Content)
 	}
 	prompt := all.String()
+	t.in = numbers(pieces(prompt))
 	t.rec = Record{N: int(s.asked.Add(1)), Prompt: shortHash(prompt)}
 	if s.marker != nil {
 		if m := s.marker.FindStringSubmatch(prompt); len(m) > 1 {
 			t.rec.Marker = m[1]
 		}
 	}
-	t.fault = s.strike(t.rec.N, prompt)
-	select { // a request beyond the slots waits in the queue
-	case s.free <- struct{}{}:
-		defer func() { <-s.free }()
-	case <-r.Context().Done():
-		s.outcome(&t, Left)
+	t.fault = s.strike("", t.rec.N, prompt, len(t.in))
+	if !s.seat(r, &t) {
 		return
 	}
+	defer s.loop.give(t.slot)
 	t.rec.Active = int(s.active.Add(1))
 	defer s.active.Add(-1)
 	for p := s.peak.Load(); int64(t.rec.Active) > p && !s.peak.CompareAndSwap(p, int64(t.rec.Active)); p = s.peak.Load() {
@@ -235,43 +242,82 @@ func (s *state) chat(w http.ResponseWriter, r *http.Request) {
 	rec := t.rec
 	rec.Event = Asked
 	s.record(rec)
-	in := pieces(prompt)
-	t.prompt = len(in)
-	if t.prompt >= s.window {
+	if s.tooLong(w, &t) {
 		s.outcome(&t, Failed)
-		reply(w, 400, map[string]any{"error": map[string]any{"code": 400, "type": "exceed_context_size_error", "n_prompt_tokens": t.prompt, "n_ctx": s.window,
-			"message": fmt.Sprintf("request (%d tokens) exceeds the available context size (%d tokens), try increasing it", t.prompt, s.window)}})
 		return
 	}
-	t.cached = s.warmth(in)
-	text, err := s.compose(t.q, prompt)
+	text, err := compose(s.script.Answers, t.q, prompt)
 	if err != nil {
 		s.outcome(&t, Failed)
 		refuse(w, 400, err.Error(), "invalid_request_error")
 		return
 	}
-	t.tokens, t.finish = pieces(text), "stop"
-	if room := s.window - t.prompt; len(t.tokens) > room {
-		t.tokens, t.finish = t.tokens[:room], "length"
-	}
-	if n := t.q.MaxTokens; n > 0 && len(t.tokens) > n {
-		t.tokens, t.finish = t.tokens[:n], "length"
-	}
-	t.begun = time.Now()
+	t.write(text, s.flags.window, t.q.MaxTokens)
 	if t.fault != nil && t.fault.Do == DoStatus {
 		s.outcome(&t, Failed)
-		if t.fault.RetryAfter > 0 {
-			w.Header().Set("Retry-After", fmt.Sprint(t.fault.RetryAfter))
-		}
-		refuse(w, t.fault.Status, t.fault.Message, "server_error")
+		deny(w, t.fault)
 		return
 	}
-	s.answer(w, r, &t)
+	s.answer(w, r, &t, &chatSender{w: w, stream: t.q.Stream, model: t.q.Model})
+}
+
+// deny answers with a fault's status.
+func deny(w http.ResponseWriter, f *Fault) {
+	if f.RetryAfter > 0 {
+		w.Header().Set("Retry-After", fmt.Sprint(f.RetryAfter))
+	}
+	refuse(w, f.Status, f.Message, "server_error")
+}
+
+// seat waits for a slot and begins in it; it says false when the client left
+// before.
+func (s *state) seat(r *http.Request, t *turn) bool {
+	want, most := -1, -1
+	if t.q.Slot != nil {
+		want = *t.q.Slot
+	}
+	if t.q.MaxTokens > 0 {
+		most = t.q.MaxTokens
+	}
+	t.slot = s.loop.take(r.Context(), want, t.in, most)
+	if t.slot == nil {
+		s.outcome(t, Left)
+		return false
+	}
+	t.began = time.Now()
+	t.cached, t.rec.Slot = t.slot.cached, t.slot.id+1
+	return true
+}
+
+// tooLong refuses a prompt that leaves no room for an answer; the slot loses what
+// it held, as llama-server's does.
+func (s *state) tooLong(w http.ResponseWriter, t *turn) bool {
+	if len(t.in) < s.flags.window {
+		return false
+	}
+	s.loop.clear(t.slot)
+	reply(w, 400, map[string]any{"error": map[string]any{"code": 400, "type": "exceed_context_size_error", "n_prompt_tokens": len(t.in), "n_ctx": s.flags.window,
+		"message": fmt.Sprintf("request (%d tokens) exceeds the available context size (%d tokens), try increasing it", len(t.in), s.flags.window)}})
+	return true
+}
+
+// write cuts a text into tokens, at most so many (0: as many as there are).
+func (t *turn) write(text string, window, most int) {
+	t.tokens, t.finish = pieces(text), "stop"
+	for t.q.IgnoreEnd && len(t.tokens) < most {
+		t.tokens = append(t.tokens, pieces(" and"+text)...)
+	}
+	if room := window - len(t.in); len(t.tokens) > room {
+		t.tokens, t.finish = t.tokens[:room], "length"
+	}
+	if most > 0 && len(t.tokens) > most {
+		t.tokens, t.finish = t.tokens[:most], "length"
+	}
 }
 
 // compose makes the text of an answer.
-func (s *state) compose(q chatRequest, prompt string) (string, error) {
-	for _, a := range s.script.Answers {
+func compose(answers []Answer, q chatRequest, prompt string) (string, error) {
+	for _, a := range answers {
 		if strings.Contains(prompt, a.Match) {
 			return a.Text, nil
 		}
@@ -282,48 +328,10 @@ func (s *state) compose(q chatRequest, prompt string) (string, error) {
 	return fmt.Sprintf("This is the answer number %d to a prompt of %d bytes.", seed(prompt)%10000, len(prompt)), nil
 }
 
-// strike returns the fault that happens to this request, if any.
-func (s *state) strike(n int, prompt string) *Fault {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := range s.script.Faults {
-		f := &s.script.Faults[i]
-		at := len(f.At) == 0
-		for _, k := range f.At {
-			at = at || k == n
-		}
-		if at && n >= f.From && strings.Contains(prompt, f.Match) && (f.Times == 0 || s.struck[i] < f.Times) {
-			s.struck[i]++
-			return f
-		}
-	}
-	return nil
-}
-
-// warmth is how many tokens at the start of a prompt one of the last prompts had
-// too; it remembers as many prompts as there are slots.
-func (s *state) warmth(in []string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	best := 0
-	for _, old := range s.warm {
-		n := 0
-		for n < len(old) && n < len(in)-1 && old[n] == in[n] {
-			n++
-		}
-		best = max(best, n)
-	}
-	s.warm = append(s.warm, in)
-	if len(s.warm) > s.slots {
-		s.warm = s.warm[1:]
-	}
-	return best
-}
-
 func (s *state) outcome(t *turn, e Event) {
 	r := t.rec
-	r.Event, r.PromptTokens = e, t.prompt
-	if e == Answered {
+	r.Event, r.PromptTokens, r.Cached = e, len(t.in), t.cached
+	if e == Answered || e == Warmed {
 		r.Tokens = len(t.tokens)
 	}
 	if e == Failed && t.fault != nil {
