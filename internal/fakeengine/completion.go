@@ -80,7 +80,6 @@ func (s *state) complete(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if q.Cache != nil && !*q.Cache {
-		s.loop.clear(t.slot)
 		t.cached = 0
 	}
 	t.write(fmt.Sprintf(" that was number %d, and so on", seed(text)%10000), s.flags.window, t.q.MaxTokens)

@@ -137,8 +137,8 @@ func common(a, b []int32) int {
 }
 
 // take waits for a slot and begins a task in it; nil when ctx ends before. What
-// the slot's cache shares with the prompt stays in it, but for the last token of
-// the prompt, which is always read.
+// the slot's cache shares with the prompt need not be read, but for the last token
+// of the prompt, which always is.
 func (l *loop) take(ctx context.Context, want int, tokens []int32, most int) *slot {
 	if !l.enter(ctx, false) {
 		return nil
@@ -177,9 +177,7 @@ func (l *loop) begin(s *slot, tokens []int32) {
 	s.busy, s.task, s.more = true, l.tasks, true
 	l.tasks++
 	s.cached = min(common(s.tokens, tokens), max(0, len(tokens)-1))
-	s.tokens = s.tokens[:s.cached]
 	s.read, s.decoded = 0, 0
-	l.n.cached += s.cached
 }
 
 // free gives a slot back and hands it to who waits for it. A wedged loop does not.
@@ -320,11 +318,11 @@ func (l *loop) at(ctx context.Context, id int, f func(*slot)) bool {
 	return true
 }
 
-// clear empties a slot's cache and says how much there was.
-func (l *loop) clear(s *slot) int {
+// keep leaves only the first n tokens in a slot's cache, for a prompt that goes on
+// from there.
+func (l *loop) keep(s *slot, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := len(s.tokens)
-	s.tokens, s.cached = nil, 0
-	return n
+	s.tokens, s.cached = s.tokens[:n], n
+	l.n.cached += n
 }

@@ -289,13 +289,12 @@ func (s *state) seat(r *http.Request, t *turn) bool {
 	return true
 }
 
-// tooLong refuses a prompt that leaves no room for an answer; the slot loses what
+// tooLong refuses a prompt that leaves no room for an answer; the slot keeps what
 // it held, as llama-server's does.
 func (s *state) tooLong(w http.ResponseWriter, t *turn) bool {
 	if len(t.in) < s.flags.window {
 		return false
 	}
-	s.loop.clear(t.slot)
 	reply(w, 400, map[string]any{"error": map[string]any{"code": 400, "type": "exceed_context_size_error", "n_prompt_tokens": len(t.in), "n_ctx": s.flags.window,
 		"message": fmt.Sprintf("request (%d tokens) exceeds the available context size (%d tokens), try increasing it", len(t.in), s.flags.window)}})
 	return true

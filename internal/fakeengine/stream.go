@@ -82,6 +82,7 @@ func (s *state) left(t *turn) {
 // first token; it says false when the client left meanwhile.
 func (s *state) readPrompt(r *http.Request, t *turn) bool {
 	p := s.script.Prompt
+	s.loop.keep(t.slot, t.cached)
 	for rest := t.in[t.cached:]; len(rest) > 0; {
 		part := rest[:min(len(rest), s.flags.batch)]
 		rest = rest[len(part):]
