@@ -73,7 +73,7 @@ func (s *state) misbehave(w http.ResponseWriter, r *http.Request) bool {
 		fmt.Fprint(w, "[{\"id\": 0, \"is_proc\x00\xff garbage")
 	case DoCut:
 		w.Header().Set("Content-Length", "4096")
-		fmt.Fprint(w, "[{\"id\":")
+		flush(w, "[{\"id\":") // a connection that closes without a byte is tried again by Go's client
 		panic(http.ErrAbortHandler)
 	case DoHTML:
 		webPage(w)

@@ -81,15 +81,15 @@ func (l *loop) enter(ctx context.Context, look bool) bool {
 	return ctx.Err() == nil
 }
 
-// hold keeps the loop busy for a while.
-func (l *loop) hold(ctx context.Context, d time.Duration) bool {
+// hold keeps the loop busy with f.
+func (l *loop) hold(ctx context.Context, f func() bool) bool {
 	select {
 	case l.block <- struct{}{}:
 	case <-ctx.Done():
 		return false
 	}
 	defer func() { <-l.block }()
-	return wait(ctx, d)
+	return f()
 }
 
 // wedge stops the loop for good.

@@ -66,7 +66,8 @@ type Prompt struct {
 	TokensPerSecond float64 `json:"tokens_per_second,omitempty"`
 	// BlockMS is how long the engine's loop is busy with each 512 tokens of it:
 	// /slots, /metrics, other slots and new requests wait meanwhile, for a batch
-	// (--batch-size tokens) at a time. This is no wedge.
+	// (--batch-size tokens) at a time, which then takes what TokensPerSecond says on
+	// top. This is no wedge.
 	BlockMS int `json:"block_ms,omitempty"`
 }
 

@@ -89,19 +89,26 @@ func (s *state) readPrompt(r *http.Request, t *turn) bool {
 		if !s.loop.enter(r.Context(), false) {
 			return false
 		}
-		s.loop.fill(t.slot, part)
 		if t.fault != nil && t.fault.Do == DoOOM && t.fault.AfterTokens == 0 {
 			s.outcome(t, Failed)
 			s.calamity(r.Context(), t.fault)
 		}
-		begun := time.Now()
-		if d := time.Duration(p.BlockMS*len(part)) * time.Millisecond / 512; d > 0 && !s.loop.hold(r.Context(), d) {
+		d := time.Duration(p.BlockMS*len(part)) * time.Millisecond / 512
+		read := func() bool {
+			begun := time.Now()
+			s.loop.fill(t.slot, part)
+			if p.TokensPerSecond > 0 {
+				d += time.Duration(float64(len(part)) / p.TokensPerSecond * float64(time.Second))
+			}
+			if !wait(r.Context(), d) {
+				return false
+			}
+			s.loop.done(t.slot, len(part), time.Since(begun))
+			return true
+		}
+		if d > 0 && !s.loop.hold(r.Context(), read) || d == 0 && !read() {
 			return false
 		}
-		if p.TokensPerSecond > 0 && !wait(r.Context(), time.Duration(float64(len(part))/p.TokensPerSecond*float64(time.Second))) {
-			return false
-		}
-		s.loop.done(t.slot, len(part), time.Since(begun))
 	}
 	return wait(r.Context(), time.Duration(s.script.DelayMS)*time.Millisecond)
 }
