@@ -1,9 +1,10 @@
 // Package fakeengine is a stand-in for llama-server, for tests only. It speaks
 // the same flags, endpoints and errors as the builds that the runner knows, and
-// misbehaves on request: it crashes, hangs with /health saying ok, cuts streams,
-// sends garbage, fails to start. It keeps its own count of what it was asked in a
-// file that survives kills, so that a test does not have to believe the program
-// under test.
+// misbehaves on request: it crashes by any signal, hangs or wedges with /health
+// saying ok, cuts streams, sends garbage, fails to start, stalls while it loads,
+// runs out of memory, ends slowly or not at all. It keeps its own count of what it
+// was asked in a file that survives kills, so that a test does not have to believe
+// the program under test.
 //
 // As a process, where a test needs an engine that can die:
 //
@@ -16,10 +17,36 @@
 //
 //	e := fakeengine.New(t, fakeengine.Script{}); e.URL
 //
+// Where memory matters, a Driver plays the cards: processes with Script.Memory take
+// from it while they load, are refused when it is full, and give back some time
+// after their end.
+//
+//	d := fakeengine.NewDriver(t, t.TempDir(), fakeengine.Device{Name: "CUDA0", Total: 24 << 30})
+//	… fakeengine.Memory{Driver: d.Path(), Device: "CUDA0", Bytes: 16 << 30, ReleaseMS: 800} …
+//	d.Free()["CUDA0"]
+//
 // The answer to a prompt is fixed by the prompt: with a JSON schema, an instance
 // that holds to it, in which every property called "quote" is a line taken
 // verbatim from the prompt (from between two fence lines that begin with "=====",
 // where there are such); without one, a sentence.
+//
+// What a supervisor looks at is as in the real engine (xllamacpp 2026.10.11549 and
+// the sources of llama.cpp of that month; the runner's conformance test runs the
+// same checks against both):
+//
+//   - n_decode_total moves with every step of the loop, and next_token.n_decoded of a
+//     slot with every token; tokens_predicted_total only when an answer ends.
+//   - While a batch of a prompt is read, up to --batch-size tokens, nothing moves. New
+//     builds answer /slots and /metrics meanwhile; Prompt.BlockMS plays those that do
+//     not.
+//   - A slot is chosen by id_slot (which wraps around), else by what it holds of the
+//     prompt, else by how long it has been idle. A busy one defers the request.
+//   - Between the first and the last percent of a load new builds log nothing; see
+//     Load.
+//   - A client that leaves frees its slot, but not in an engine that is wedged.
+//
+// What it is not: its tokens are pieces of text and no tokenizer's, and its counts
+// per decode are those of slots that are all equally fast.
 package fakeengine
 
 import (
@@ -31,6 +58,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -68,9 +96,12 @@ func WriteLauncher(t testing.TB, dir string, s Script) string {
 		name += ".cmd"
 		text = fmt.Sprintf("@set %s=%s\r\n@\"%s\" %%*\r\n", scriptVariable, script, self)
 	}
-	// Written under another name and renamed: a file that is open for writing
-	// anywhere, if only in a child forked a moment ago, cannot be executed.
-	if err := os.WriteFile(name+".new", []byte(text), 0o755); err != nil {
+	// A file that is open for writing anywhere, if only in a child forked a moment
+	// ago, cannot be executed: nobody forks while it is written.
+	syscall.ForkLock.RLock()
+	err = os.WriteFile(name+".new", []byte(text), 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Rename(name+".new", name); err != nil {

@@ -41,15 +41,22 @@ func (s *state) prepareEnd(l net.Listener) error {
 	}
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), scriptVariable+"="+leftBehind)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.Stderr = os.Stderr
 	if t, ok := l.(*net.TCPListener); ok {
 		if f, err := t.File(); err == nil { // Windows has none
 			defer f.Close()
 			cmd.ExtraFiles = []*os.File{f}
 		}
 	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("no child could be started: %w", err)
+	}
+	if _, err := out.Read(make([]byte, 1)); err != nil { // it ignores signals from now on
+		return fmt.Errorf("the child did not come up: %w", err)
 	}
 	go cmd.Wait() //nolint:errcheck // it ends by a kill
 	s.record(Record{Event: Forked, Child: cmd.Process.Pid})
@@ -59,6 +66,7 @@ func (s *state) prepareEnd(l net.Listener) error {
 // stay is the process that is left behind.
 func stay() int {
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	fmt.Print(".")
 	<-time.After(longestStay)
 	return 0
 }
