@@ -96,7 +96,7 @@ func (s *state) complete(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	s.answer(w, r, &t, out)
+	s.answer(w, r, &t, out, nil)
 }
 
 // completionSender writes the answer to a prompt.
@@ -126,7 +126,9 @@ func (o *completionSender) text(s string, tokens []int32) {
 	o.raw("data: " + marshal(map[string]any{"index": 0, "content": s, "tokens": tokens, "stop": false, "id_slot": -1, "tokens_predicted": o.n}) + "\n\n")
 }
 
-func (o *completionSender) end(t *turn) {
+func (o *completionSender) end(*turn) {}
+
+func (o *completionSender) done(t *turn) {
 	stop := "limit"
 	if t.finish == "stop" {
 		stop = "eos"

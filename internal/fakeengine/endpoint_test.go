@@ -319,3 +319,61 @@ func TestAnAnswerOfAnyLength(t *testing.T) {
 		t.Errorf("%s: %v", text, err)
 	}
 }
+
+// Several answers to one prompt take as many slots, at once; only the first
+// answer's keeps what it holds.
+func TestSeveralAnswers(t *testing.T) {
+	count := filepath.Join(t.TempDir(), "count")
+	e := fakeengine.New(t, fakeengine.Script{CountFile: count, Slots: 3, TokensPerSecond: 100, Answers: []fakeengine.Answer{{Match: "colour", Text: "It is blue, mostly.", Nth: 2}}})
+	ask := func(n int) (int, string) {
+		b, _ := json.Marshal(map[string]any{"n": n, "messages": []any{map[string]any{"role": "user", "content": "What colour is the sea on a day in May?"}}})
+		return call(t, e.URL, "/v1/chat/completions", string(b), long)
+	}
+	status, raw := ask(3)
+	var a struct {
+		Choices []struct {
+			Index   int
+			Message struct{ Content string }
+		}
+	}
+	if err := json.Unmarshal([]byte(raw), &a); err != nil || status != 200 || len(a.Choices) != 3 {
+		t.Fatalf("%d %s: %v", status, raw, err)
+	}
+	if c := a.Choices; c[1].Message.Content != "It is blue, mostly." || c[0].Message.Content == c[2].Message.Content || c[2].Index != 2 || c[0].Message.Content == "" {
+		t.Errorf("%+v", c)
+	}
+	held := 0
+	for _, s := range slotsOf(t, e.URL) {
+		if s.Held > 0 {
+			held++
+		}
+		if s.Busy {
+			t.Error("a slot is still busy")
+		}
+	}
+	if held != 1 || e.Peak() != 1 || e.Requests() != 1 {
+		t.Errorf("%d slots hold something, %d requests", held, e.Requests())
+	}
+	if status, raw := ask(4); status != 400 || !strings.Contains(raw, "1 <= value <= 3") {
+		t.Errorf("more than there are slots: %d %s", status, raw)
+	}
+	// They wait until all are free.
+	done := make(chan int, 1)
+	go func() {
+		status, _ := call(t, e.URL, "/completion", completion(5, 30, 0), long)
+		done <- status
+	}()
+	until(t, "the first", func() bool { return counter(t, e.URL, "requests_processing") == 1 })
+	go func() {
+		status, _ := ask(3)
+		done <- status
+	}()
+	until(t, "the wait of the second", func() bool { return counter(t, e.URL, "requests_deferred") == 1 })
+	if a, b := <-done, <-done; a != 200 || b != 200 {
+		t.Errorf("%d, %d", a, b)
+	}
+	all, err := fakeengine.ReadCount(count)
+	if err != nil || fakeengine.Count(all, fakeengine.Answered) != 2 || fakeengine.Count(all, fakeengine.Asked) != 2 {
+		t.Errorf("%+v, %v", all, err)
+	}
+}

@@ -112,7 +112,7 @@ func (s *state) calamity(ctx context.Context, f *Fault) {
 	case DoExit:
 		s.exit()
 	case DoOOM:
-		s.cudaAborts()
+		cudaAborts(s)
 	case DoWedge:
 		s.loop.wedge(f.Silent)
 		if f.Spin { // it goes on when the client has left
@@ -128,7 +128,7 @@ func (s *state) calamity(ctx context.Context, f *Fault) {
 
 // cudaAborts is what CUDA's backend does when a pool cannot grow while a batch is
 // computed: the lines are those of ggml_cuda_error and ggml_abort (October 2026).
-func (s *state) cudaAborts() {
+func cudaAborts(s *state) {
 	const file = "/src/ggml/src/ggml-cuda/ggml-cuda.cu"
 	s.logf('E', "CUDA error: out of memory")
 	s.logf('E', "  current device: %d, in function alloc at %s:%d", s.script.Memory.index(), file, 562)

@@ -43,8 +43,9 @@ type slot struct {
 type ticket struct {
 	want   int // the slot, -1 for any
 	tokens []int32
+	more   int  // slots beside it, for further answers to the same prompt
 	look   bool // it is about the slot's cache and no prompt
-	got    chan *slot
+	got    chan []*slot
 }
 
 // counters are what /metrics tells. Tokens of answers count when the answer ends.
@@ -136,41 +137,74 @@ func common(a, b []int32) int {
 	return n
 }
 
-// take waits for a slot and begins a task in it; nil when ctx ends before. What
-// the slot's cache shares with the prompt need not be read, but for the last token
-// of the prompt, which always is.
-func (l *loop) take(ctx context.Context, want int, tokens []int32, most int) *slot {
+// seats makes busy what a ticket wants, all of it at once; nil where that is not
+// free.
+func (l *loop) seats(w *ticket) []*slot {
+	first := l.pick(w.want, w.tokens)
+	if first == nil {
+		return nil
+	}
+	got := []*slot{first}
+	for _, s := range l.slots {
+		if len(got) <= w.more && !s.busy && s != first {
+			got = append(got, s)
+		}
+	}
+	if len(got) <= w.more {
+		return nil
+	}
+	for _, s := range got {
+		s.busy = true
+		if !w.look {
+			l.begin(s, w.tokens)
+		}
+	}
+	return got
+}
+
+// wait gives a ticket its slots when its turn has come; nil when ctx ends before.
+func (l *loop) wait(ctx context.Context, w *ticket) []*slot {
 	if !l.enter(ctx, false) {
 		return nil
 	}
+	w.got = make(chan []*slot, 1)
 	l.mu.Lock()
-	s := l.pick(want, tokens)
-	if s != nil {
-		l.begin(s, tokens)
-		s.most = most
+	if got := l.seats(w); got != nil {
 		l.mu.Unlock()
-		return s
+		return got
 	}
-	w := &ticket{want: want, tokens: tokens, got: make(chan *slot, 1)}
 	l.waiting = append(l.waiting, w)
 	l.mu.Unlock()
 	select {
-	case s := <-w.got:
-		l.mu.Lock()
-		s.most = most
-		l.mu.Unlock()
-		return s
+	case got := <-w.got:
+		return got
 	case <-ctx.Done():
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.waiting = slices.DeleteFunc(l.waiting, func(o *ticket) bool { return o == w })
 	select {
-	case s := <-w.got: // it came at the same moment
-		l.free(s)
+	case got := <-w.got: // it came at the same moment
+		for _, s := range got {
+			l.next(s)
+		}
 	default:
 	}
 	return nil
+}
+
+// take waits for a slot, and more beside it for further answers, and begins a
+// task in each; nil when ctx ends before. What the first slot's cache shares with
+// the prompt need not be read, but for the last token of the prompt, which always
+// is.
+func (l *loop) take(ctx context.Context, want, more int, tokens []int32, most int) []*slot {
+	got := l.wait(ctx, &ticket{want: want, more: more, tokens: tokens})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range got {
+		s.most = most
+	}
+	return got
 }
 
 func (l *loop) begin(s *slot, tokens []int32) {
@@ -195,13 +229,8 @@ func (l *loop) free(s *slot) {
 func (l *loop) next(s *slot) {
 	s.busy = false
 	for i := 0; i < len(l.waiting); i++ {
-		w := l.waiting[i]
-		if next := l.pick(w.want, w.tokens); next != nil {
-			next.busy = true
-			if !w.look {
-				l.begin(next, w.tokens)
-			}
-			w.got <- next
+		if got := l.seats(l.waiting[i]); got != nil {
+			l.waiting[i].got <- got
 			l.waiting = slices.Delete(l.waiting, i, i+1)
 			i--
 		}
@@ -285,37 +314,34 @@ func (l *loop) dropLast(s *slot) {
 // at calls f with a slot that is idle, for work on its cache; it waits for that
 // until ctx ends, and says false then.
 func (l *loop) at(ctx context.Context, id int, f func(*slot)) bool {
-	if !l.enter(ctx, false) {
+	got := l.wait(ctx, &ticket{want: id, look: true})
+	if got == nil {
 		return false
-	}
-	l.mu.Lock()
-	if s := l.pick(id, nil); s != nil {
-		f(s)
-		l.mu.Unlock()
-		return true
-	}
-	w := &ticket{want: id, look: true, got: make(chan *slot, 1)}
-	l.waiting = append(l.waiting, w)
-	l.mu.Unlock()
-	var s *slot
-	select {
-	case s = <-w.got:
-	case <-ctx.Done():
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s == nil {
-		l.waiting = slices.DeleteFunc(l.waiting, func(o *ticket) bool { return o == w })
-		select {
-		case s = <-w.got:
-			l.next(s)
-		default:
-		}
-		return false
-	}
-	f(s)
-	l.next(s)
+	f(got[0])
+	l.next(got[0])
 	return true
+}
+
+// fork gives other slots what one holds.
+func (l *loop) fork(s *slot, others []*slot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, o := range others {
+		o.tokens, o.read, o.cached, o.step = slices.Clone(s.tokens), s.read, s.cached, s.step
+	}
+}
+
+// giveEmpty ends the task of a further answer; its slot keeps nothing.
+func (l *loop) giveEmpty(s *slot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.wedged {
+		s.tokens = nil
+	}
+	l.free(s)
 }
 
 // keep leaves only the first n tokens in a slot's cache, for a prompt that goes on

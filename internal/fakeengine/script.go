@@ -110,10 +110,13 @@ type Quirks struct {
 	EchoEnv string `json:"echo_env,omitempty"`
 }
 
-// Answer is a fixed answer.
+// Answer is a fixed answer to prompts that contain Match.
 type Answer struct {
 	Match string `json:"match"`
 	Text  string `json:"text"`
+	// Nth: only to this one of several answers to a prompt (1 is the first); 0 is
+	// all.
+	Nth int `json:"nth,omitempty"`
 }
 
 // Do is what a fault does.
@@ -142,7 +145,7 @@ const (
 )
 
 // Fault says when something goes wrong: at all requests for which every
-// condition that is set holds.
+// condition that is set holds. Of several answers to one prompt it hits the first.
 type Fault struct {
 	Do Do `json:"do"`
 	// On is the endpoint: "" is chat requests, and for DoOOM and where OverTokens is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"regexp"
@@ -131,7 +132,7 @@ func (s *state) handler() http.Handler {
 func reply(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // a client that left is its own business
+	_, _ = io.WriteString(w, marshal(v)) // a client that left is its own business
 }
 
 func refuse(w http.ResponseWriter, status int, message, kind string) {
@@ -187,6 +188,7 @@ type chatRequest struct {
 		IncludeUsage bool `json:"include_usage"`
 	} `json:"stream_options"`
 	MaxTokens      int  `json:"max_tokens"`
+	N              int  `json:"n"`
 	Slot           *int `json:"id_slot"`
 	IgnoreEnd      bool `json:"ignore_eos"`
 	ResponseFormat struct {
@@ -208,6 +210,9 @@ type turn struct {
 	finish string
 	fault  *Fault
 	slot   *slot
+	// others are the further answers to the same prompt.
+	others []*turn
+	begun  bool
 	// began is when the prompt was begun, first when the first token came.
 	began, first time.Time
 }
@@ -231,10 +236,14 @@ func (s *state) chat(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	t.fault = s.strike("", t.rec.N, prompt, len(t.in))
+	if n := s.flags.slots; t.q.N < 0 || t.q.N > n {
+		refuse(w, 400, fmt.Sprintf("Field 'n': Value must be between 1 <= value <= %d, but got %d", n, t.q.N), "invalid_request_error")
+		return
+	}
 	if !s.seat(r, &t) {
 		return
 	}
-	defer s.loop.give(t.slot)
+	defer s.rise(&t)
 	t.rec.Active = int(s.active.Add(1))
 	defer s.active.Add(-1)
 	for p := s.peak.Load(); int64(t.rec.Active) > p && !s.peak.CompareAndSwap(p, int64(t.rec.Active)); p = s.peak.Load() {
@@ -246,19 +255,22 @@ func (s *state) chat(w http.ResponseWriter, r *http.Request) {
 		s.outcome(&t, Failed)
 		return
 	}
-	text, err := compose(s.script.Answers, t.q, prompt)
-	if err != nil {
-		s.outcome(&t, Failed)
-		refuse(w, 400, err.Error(), "invalid_request_error")
-		return
+	for i, o := range append([]*turn{&t}, t.others...) {
+		text, err := compose(s.script.Answers, t.q, prompt, i)
+		if err != nil {
+			s.outcome(&t, Failed)
+			refuse(w, 400, err.Error(), "invalid_request_error")
+			return
+		}
+		o.write(text, s.flags.window, t.q.MaxTokens)
 	}
-	t.write(text, s.flags.window, t.q.MaxTokens)
 	if t.fault != nil && t.fault.Do == DoStatus {
 		s.outcome(&t, Failed)
 		deny(w, t.fault)
 		return
 	}
-	s.answer(w, r, &t, &chatSender{w: w, stream: t.q.Stream, model: t.q.Model})
+	out := &chatSender{w: w, stream: t.q.Stream, model: t.q.Model, mu: new(sync.Mutex)}
+	s.answer(w, r, &t, out, out.another)
 }
 
 // deny answers with a fault's status.
@@ -279,14 +291,28 @@ func (s *state) seat(r *http.Request, t *turn) bool {
 	if t.q.MaxTokens > 0 {
 		most = t.q.MaxTokens
 	}
-	t.slot = s.loop.take(r.Context(), want, t.in, most)
-	if t.slot == nil {
+	slots := s.loop.take(r.Context(), want, max(0, t.q.N-1), t.in, most)
+	if slots == nil {
 		s.outcome(t, Left)
 		return false
 	}
-	t.began = time.Now()
+	t.slot, t.began = slots[0], time.Now()
 	t.cached, t.rec.Slot = t.slot.cached, t.slot.id+1
+	for _, o := range slots[1:] {
+		t.others = append(t.others, &turn{q: t.q, in: t.in, cached: t.cached, slot: o, began: t.began})
+	}
 	return true
+}
+
+// rise gives back the slot of a turn, and those of the further answers that were
+// not begun.
+func (s *state) rise(t *turn) {
+	for _, o := range t.others {
+		if !o.begun {
+			s.loop.giveEmpty(o.slot)
+		}
+	}
+	s.loop.give(t.slot)
 }
 
 // tooLong refuses a prompt that leaves no room for an answer; the slot keeps what
@@ -314,12 +340,15 @@ func (t *turn) write(text string, window, most int) {
 	}
 }
 
-// compose makes the text of an answer.
-func compose(answers []Answer, q chatRequest, prompt string) (string, error) {
+// compose makes the text of an answer; i numbers several to one prompt, from 0.
+func compose(answers []Answer, q chatRequest, prompt string, i int) (string, error) {
 	for _, a := range answers {
-		if strings.Contains(prompt, a.Match) {
+		if strings.Contains(prompt, a.Match) && (a.Nth == 0 || a.Nth == i+1) {
 			return a.Text, nil
 		}
+	}
+	if i > 0 {
+		prompt += fmt.Sprintf("\n(answer %d)", i+1)
 	}
 	if q.ResponseFormat.Type == "json_schema" {
 		return answerSchema(q.ResponseFormat.JSONSchema.Schema, prompt)
@@ -332,6 +361,9 @@ func (s *state) outcome(t *turn, e Event) {
 	r.Event, r.PromptTokens, r.Cached = e, len(t.in), t.cached
 	if e == Answered || e == Warmed {
 		r.Tokens = len(t.tokens)
+		for _, o := range t.others {
+			r.Tokens += len(o.tokens)
+		}
 	}
 	if e == Failed && t.fault != nil {
 		r.Why = t.fault.Do

@@ -1,10 +1,12 @@
 package fakeengine
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -12,14 +14,17 @@ import (
 type sender interface {
 	head()
 	text(s string, tokens []int32)
+	// end is the end of one answer, done that of all.
 	end(t *turn)
+	done(t *turn)
 	// raw writes bytes as they are.
 	raw(s string)
 }
 
 // answer reads the prompt and sends what a turn came to, in the layout of
-// llama-server's events as they were recorded from xllamacpp 2026.10.11549.
-func (s *state) answer(w http.ResponseWriter, r *http.Request, t *turn, out sender) {
+// llama-server's events as they were recorded from xllamacpp 2026.10.11549. another
+// makes the senders of further answers to the same prompt.
+func (s *state) answer(w http.ResponseWriter, r *http.Request, t *turn, out sender, another func(index int) sender) {
 	if !s.readPrompt(r, t) {
 		s.outcome(t, Left)
 		return
@@ -30,6 +35,58 @@ func (s *state) answer(w http.ResponseWriter, r *http.Request, t *turn, out send
 		return
 	}
 	t.first = time.Now()
+	ctx, cancel := context.WithCancel(r.Context())
+	var rest sync.WaitGroup
+	defer rest.Wait()
+	defer cancel()
+	tellOthers(ctx, s, &rest, t, another)
+	if !s.say(ctx, t, out) {
+		s.outcome(t, Left)
+		return
+	}
+	if t.fault != nil {
+		s.fail(out, r, t)
+		return
+	}
+	s.loop.dropLast(t.slot)
+	if len(t.others) > 0 {
+		out.end(t)
+		rest.Wait()
+	}
+	if r.Context().Err() != nil && len(t.others) > 0 {
+		s.outcome(t, Left)
+		return
+	}
+	if t.rec.N > 0 {
+		s.outcome(t, Answered)
+	} else {
+		s.outcome(t, Warmed)
+	}
+	if len(t.others) == 0 {
+		out.end(t)
+	}
+	out.done(t)
+}
+
+// tellOthers starts the further answers to a prompt that was read.
+func tellOthers(ctx context.Context, s *state, rest *sync.WaitGroup, t *turn, another func(index int) sender) {
+	for i, o := range t.others {
+		s.loop.fork(t.slot, []*slot{o.slot})
+		o.begun, o.first = true, t.first
+		its := another(i + 1)
+		rest.Go(func() {
+			defer s.loop.giveEmpty(o.slot)
+			if s.say(ctx, o, its) {
+				its.end(o)
+			}
+		})
+	}
+}
+
+// say writes the tokens of an answer, or those before its fault; it says false
+// when the client left.
+func (s *state) say(ctx context.Context, t *turn, out sender) bool {
+	defer func() { s.loop.ended(t.said, time.Since(t.first)) }()
 	// Events are flushed one by one where time or a fault plays a part; else in
 	// eight parts, since a test of 10,000 requests is not about flushing.
 	step := 1
@@ -43,14 +100,12 @@ func (s *state) answer(w http.ResponseWriter, r *http.Request, t *turn, out send
 		}
 		if s.script.TokensPerSecond > 0 {
 			due := time.Duration(float64(i+1) / s.script.TokensPerSecond * float64(time.Second))
-			if !wait(r.Context(), time.Until(t.first.Add(due))) {
-				s.left(t)
-				return
+			if !wait(ctx, time.Until(t.first.Add(due))) {
+				return false
 			}
 		}
-		if !s.loop.enter(r.Context(), false) {
-			s.left(t)
-			return
+		if !s.loop.enter(ctx, false) {
+			return false
 		}
 		part := t.tokens[i:min(i+step, len(t.tokens))]
 		ids := numbers(part)
@@ -58,24 +113,7 @@ func (s *state) answer(w http.ResponseWriter, r *http.Request, t *turn, out send
 		t.said += len(part)
 		out.text(strings.Join(part, ""), ids)
 	}
-	s.loop.ended(t.said, time.Since(t.first))
-	if t.fault != nil {
-		s.fail(out, r, t)
-		return
-	}
-	s.loop.dropLast(t.slot)
-	if t.rec.N > 0 {
-		s.outcome(t, Answered)
-	} else {
-		s.outcome(t, Warmed)
-	}
-	out.end(t)
-}
-
-// left counts what was said to a client that has gone.
-func (s *state) left(t *turn) {
-	s.loop.ended(t.said, time.Since(t.first))
-	s.outcome(t, Left)
+	return true
 }
 
 // readPrompt takes the time that a prompt takes, batch by batch, and that to the
@@ -155,42 +193,74 @@ type chatSender struct {
 	stream bool
 	model  string
 	whole  strings.Builder
+	// index is the answer's among several to one prompt, in all of them; mu is
+	// theirs together.
+	index int
+	all   []*chatSender
+	mu    *sync.Mutex
+	said  map[string]any // its entry in an answer that is no stream
+}
+
+func (o *chatSender) another(index int) sender {
+	n := &chatSender{w: o.w, stream: o.stream, model: o.model, index: index, mu: o.mu}
+	o.all = append(o.all, n)
+	return n
 }
 
 func (o *chatSender) head() {
 	if !o.stream {
 		return
 	}
-	o.w.Header().Set("Content-Type", "text/event-stream")
-	o.w.WriteHeader(http.StatusOK)
-	o.event([]any{map[string]any{"finish_reason": nil, "index": 0, "delta": map[string]any{"role": "assistant", "content": nil}}}, nil)
+	o.mu.Lock()
+	if o.w.Header().Get("Content-Type") == "" {
+		o.w.Header().Set("Content-Type", "text/event-stream")
+		o.w.WriteHeader(http.StatusOK)
+	}
+	o.mu.Unlock()
+	o.event([]any{map[string]any{"finish_reason": nil, "index": o.index, "delta": map[string]any{"role": "assistant", "content": nil}}}, nil)
 }
 
 func (o *chatSender) text(s string, _ []int32) {
 	o.whole.WriteString(s)
 	if o.stream {
-		o.event([]any{map[string]any{"finish_reason": nil, "index": 0, "delta": map[string]any{"content": s}}}, nil)
+		o.event([]any{map[string]any{"finish_reason": nil, "index": o.index, "delta": map[string]any{"content": s}}}, nil)
 	}
 }
 
-func (o *chatSender) end(t *turn) {
-	extra := map[string]any{
+func accounts(t *turn) map[string]any {
+	return map[string]any{
 		"usage": map[string]any{"prompt_tokens": len(t.in), "completion_tokens": len(t.tokens), "total_tokens": len(t.in) + len(t.tokens),
 			"prompt_tokens_details": map[string]any{"cached_tokens": t.cached}},
 		"timings": t.timings(),
 	}
+}
+
+func (o *chatSender) end(t *turn) {
 	if !o.stream {
-		extra["object"], extra["model"] = "chat.completion", o.model
-		extra["choices"] = []any{map[string]any{"finish_reason": t.finish, "index": 0, "message": map[string]any{"role": "assistant", "content": o.whole.String()}}}
-		reply(o.w, http.StatusOK, extra)
+		o.said = map[string]any{"finish_reason": t.finish, "index": o.index, "message": map[string]any{"role": "assistant", "content": o.whole.String()}}
 		return
 	}
-	o.event([]any{map[string]any{"finish_reason": t.finish, "index": 0, "delta": map[string]any{}}}, nil)
-	if !t.q.StreamOptions.IncludeUsage {
-		extra = map[string]any{}
+	o.event([]any{map[string]any{"finish_reason": t.finish, "index": o.index, "delta": map[string]any{}}}, nil)
+	extra := map[string]any{}
+	if t.q.StreamOptions.IncludeUsage {
+		extra = accounts(t)
 	}
 	o.event([]any{}, extra)
-	o.raw("data: [DONE]\n\n")
+}
+
+func (o *chatSender) done(t *turn) {
+	if o.stream {
+		o.raw("data: [DONE]\n\n")
+		return
+	}
+	// The usage is that of the first answer alone, as llama-server's is.
+	whole := accounts(t)
+	choices := []any{o.said}
+	for _, other := range o.all {
+		choices = append(choices, other.said)
+	}
+	whole["object"], whole["model"], whole["choices"] = "chat.completion", o.model, choices
+	reply(o.w, http.StatusOK, whole)
 }
 
 func (o *chatSender) event(choices []any, extra map[string]any) {
@@ -201,7 +271,11 @@ func (o *chatSender) event(choices []any, extra map[string]any) {
 	o.raw("data: " + marshal(e) + "\n\n")
 }
 
-func (o *chatSender) raw(s string) { flush(o.w, s) }
+func (o *chatSender) raw(s string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	flush(o.w, s)
+}
 
 func flush(w http.ResponseWriter, s string) {
 	_, _ = w.Write([]byte(s))
@@ -210,10 +284,13 @@ func flush(w http.ResponseWriter, s string) {
 	}
 }
 
+// marshal is JSON as llama-server writes it, with < and > as they are.
 func marshal(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
 		panic(fmt.Sprintf("an answer of strings and numbers does not marshal: %v", err))
 	}
-	return string(b)
+	return strings.TrimSuffix(b.String(), "\n")
 }

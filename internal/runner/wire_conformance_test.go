@@ -130,6 +130,7 @@ func conform(t *testing.T, w *wire) {
 	}{
 		{"a fresh engine's slots", (*wire).freshSlots}, {"counters", (*wire).counters}, {"props", (*wire).props}, {"keys", (*wire).keys}, {"completion", (*wire).completion},
 		{"streamed completion", (*wire).streamed}, {"caching", (*wire).caching}, {"choice of slots", (*wire).choice}, {"refusals", (*wire).refusals}, {"chat", (*wire).chat},
+		{"several answers", (*wire).several},
 		{"a busy slot", (*wire).busySlot}, {"a client that leaves", (*wire).leaver}, {"saving", (*wire).saving}, {"bad slot actions", (*wire).badActions},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -473,6 +474,54 @@ func (w *wire) chat() []string {
 	bad = append(bad, is(v, object{"usage.prompt_tokens_details.cached_tokens": n - 1, "timings.cache_n": n - 1, "timings.prompt_n": 1, "timings.predicted_n": 3,
 		"timings.prompt_per_second": positive, "timings.predicted_per_second": positive, "choices.0.finish_reason": "length"})...)
 	return append(bad, is(w.slots()[1], object{"n_prompt_tokens": n + 2})...)
+}
+
+// several answers to one prompt, read once: each index ends with its own usage, and
+// only the first one's slot keeps what it holds.
+func (w *wire) several() []string {
+	status, v := w.post("/v1/chat/completions", object{"messages": []object{{"role": "user", "content": "Hello."}}, "n": 3})
+	bad := is(object{"status": float64(status), "v": v}, object{"status": 400, "v.error.type": "invalid_request_error", "v.error.message": "Field 'n': Value must be between 1 <= value <= 2, but got 3"})
+	b, err := json.Marshal(object{"messages": []object{{"role": "user", "content": "Name a colour of the sea, and say when it has it."}}, "n": 2, "max_tokens": 4, "stream": true, "stream_options": object{"include_usage": true}, "temperature": 1})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	_, v, _ = w.send("/v1/chat/completions", string(b), w.key)
+	text, _ := v["text"].(string)
+	begun, ended, last, usages := map[float64]int{}, map[float64]int{}, -1.0, 0
+	for line := range strings.Lines(text) {
+		var e object
+		if json.Unmarshal([]byte(strings.TrimPrefix(line, "data: ")), &e) != nil {
+			continue
+		}
+		choices, _ := e["choices"].([]any)
+		if len(choices) == 0 {
+			usages++
+			bad = append(bad, is(e, object{"usage.completion_tokens": positive, "usage.prompt_tokens": positive, "timings.predicted_n": positive})...)
+			if last < 0 {
+				bad = append(bad, "a usage that follows no answer's end")
+			}
+			last = -1
+			continue
+		}
+		c, _ := choices[0].(object)
+		i, _ := c["index"].(float64)
+		last = -1
+		if c["finish_reason"] != nil {
+			ended[i]++
+			last = i
+		} else if d, _ := c["delta"].(object); d["role"] == "assistant" {
+			begun[i]++
+		}
+	}
+	if usages != 2 || len(begun) != 2 || begun[0] != 1 || begun[1] != 1 || len(ended) != 2 || ended[0] != 1 || ended[1] != 1 || !strings.HasSuffix(text, "data: [DONE]\n\n") {
+		bad = append(bad, fmt.Sprintf("answers begun %v, ended %v, %d usages in\n%s", begun, ended, usages, text))
+	}
+	w.until(func() bool { return w.slots()[0]["is_processing"] == false && w.slots()[1]["is_processing"] == false })
+	s := w.slots()
+	if a, b := s[0]["n_prompt_tokens"], s[1]["n_prompt_tokens"]; (a == 0.0) == (b == 0.0) {
+		bad = append(bad, fmt.Sprintf("after two answers the slots hold %v and %v", a, b))
+	}
+	return bad
 }
 
 // busySlot: a request for a slot that is busy is deferred, and what a supervisor
