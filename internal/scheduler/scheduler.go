@@ -44,11 +44,15 @@ type Share struct {
 type Device struct {
 	ID   int    `json:"id"`
 	Name string `json:"name"`
-	// Total is what the driver reports, in bytes; Kept is the part of it that is
-	// never given to a model: what the driver keeps, and the owner's reserve.
-	Total int64 `json:"total_bytes"`
-	Kept  int64 `json:"kept_bytes"`
+	// Total is what the driver reports, in bytes. Kept is what it keeps for itself
+	// and never reports as free; Reserve is what the owner wants left free.
+	Total   int64 `json:"total_bytes"`
+	Kept    int64 `json:"kept_bytes"`
+	Reserve int64 `json:"reserve_bytes"`
 }
+
+// most is what models may have of it at most.
+func (d Device) most() int64 { return max(0, d.Total-d.Kept-d.Reserve) }
 
 // Place is one way to load a model: what it takes, by device, overhead included.
 // A model on a server that somebody else runs takes nothing.
@@ -123,6 +127,8 @@ type Request struct {
 	// that model; it is refused at once otherwise, and never causes a load. Best-of-N
 	// asks for its further tries so.
 	IdleOnly bool `json:"idle_only,omitempty"`
+	// Since is when it arrived, in a View.
+	Since time.Time `json:"since,omitzero"`
 }
 
 // EventKind says what happened.
@@ -130,8 +136,8 @@ type EventKind uint8
 
 // The events. In brackets the fields of Event that they use, beside At.
 const (
-	// Tick: time has passed [Free]; at least once a second while anything waits or
-	// is loaded.
+	// Tick: time has passed [Free, Read]; at least once a second while anything waits
+	// or is loaded.
 	Tick EventKind = iota
 	// Asked: a request arrives [Request].
 	Asked
@@ -163,7 +169,7 @@ const (
 	LoadAsked
 	UnloadAsked
 	RestartAsked
-	// Pinned and Unpinned: the owner wants it so [Model].
+	// PinAsked and UnpinAsked: the owner wants it so [Model, ID of the command].
 	PinAsked
 	UnpinAsked
 	// Stopped: no more requests are taken, all that wait are refused, models are
@@ -191,7 +197,9 @@ type Event struct {
 	Left     []Share
 	// Free is what the driver says is free, by device; a device that is missing is
 	// not known, and the ledger alone counts.
-	Free    []Share
+	Free []Share
+	// Read is when Free was read, on the same clock as At.
+	Read    time.Time
 	Models  []Model
 	Devices []Device
 }
@@ -325,8 +333,8 @@ type Config struct {
 	// Retry is how long a model that failed to load is not tried again unless the
 	// owner asks; 0 is 30 s.
 	Retry time.Duration
-	// Longest is the most tokens that a swap is charged to who asked for it; 0 is
-	// 8192.
+	// MaxSwapCharge is the most tokens that a swap is charged to who asked for it; 0
+	// is 8192.
 	MaxSwapCharge int
 }
 

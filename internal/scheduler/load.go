@@ -1,0 +1,318 @@
+package scheduler
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// loads begins the loads that are wanted and possible, sends away who must leave for
+// them, and refuses what cannot come to be. Models are taken in the order in which
+// they may load; what one is waiting for is not given to a later one.
+func (s *State) loads() {
+	if s.stopped {
+		return
+	}
+	wanting := s.wanting()
+	if len(wanting) == 0 {
+		for _, m := range s.order {
+			s.unwant(m)
+		}
+		return
+	}
+	claimed := map[int]int64{}
+	needed := map[*model]bool{} // whose memory is wanted
+	for _, w := range wanting {
+		s.tryLoad(w, claimed, needed)
+	}
+	for _, m := range s.order {
+		if !needed[m] {
+			s.unwant(m)
+		}
+	}
+}
+
+// unwant lets a model stay that was to leave for another that needs it no more.
+func (s *State) unwant(m *model) {
+	m.wanted = time.Time{}
+	if m.life == Yielding && !m.reload {
+		s.live(m, Resident, "")
+	}
+}
+
+// wants says whether somebody waits for a model to be loaded, since when, and how
+// urgently.
+func (s *State) wants(m *model) (since time.Time, ok bool) {
+	if m.life != Absent && m.life != Failed || m.busy > 0 {
+		return time.Time{}, false // old holders of a dead engine must let go first
+	}
+	switch r := m.queue.oldest(); {
+	case r != nil && m.queue.class[Interactive].n > 0:
+		return r.since.Add(-s.cfg.Turn), true // ahead of batch work, but not for ever
+	case r != nil:
+		return r.since, true
+	case len(m.loads) > 0 || m.reload:
+		return m.since, true
+	}
+	return time.Time{}, false
+}
+
+// wanting are the models to load, in order: first those that others were sent away
+// for, then by their longest wait; preloads at last.
+func (s *State) wanting() []*model {
+	type wish struct {
+		m     *model
+		since time.Time
+	}
+	var wishes []wish
+	for _, m := range s.order {
+		if since, ok := s.wants(m); ok {
+			wishes = append(wishes, wish{m, since})
+		} else {
+			m.claim, m.claimed = -1, false
+		}
+	}
+	slices.SortStableFunc(wishes, func(a, b wish) int {
+		switch {
+		case a.m.claimed != b.m.claimed:
+			if a.m.claimed {
+				return -1
+			}
+			return 1
+		default:
+			return a.since.Compare(b.since)
+		}
+	})
+	var out []*model
+	for _, w := range wishes {
+		out = append(out, w.m)
+	}
+	for _, m := range s.order {
+		if m.preload && m.life == Absent && m.busy == 0 && !m.removed && !slices.Contains(out, m) {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// tryLoad loads a model if there is room, makes room if that can be done, and
+// refuses who waits if it cannot.
+func (s *State) tryLoad(w *model, claimed map[int]int64, needed map[*model]bool) {
+	_, asked := s.wants(w)
+	for i, p := range w.Places {
+		if w.claimed && i != w.claim {
+			continue // the room is being made for that one
+		}
+		if s.fits(p, claimed, nil) || s.bug == "overcommit" && s.possible(p) {
+			s.load(w, i)
+			return
+		}
+	}
+	if !asked {
+		return // a preload waits until there is room
+	}
+	for i, p := range w.Places {
+		if w.claimed && i != w.claim {
+			continue
+		}
+		idle := s.leavers(p, claimed, func(m *model) bool { return s.idle(m) })
+		if idle != nil {
+			s.makeRoom(w, i, idle, claimed, needed)
+			return
+		}
+	}
+	for i, p := range w.Places {
+		if w.claimed && i != w.claim {
+			continue
+		}
+		if some := s.leavers(p, claimed, s.mayLeave); some != nil {
+			s.makeRoom(w, i, some, claimed, needed)
+			return
+		}
+	}
+	if r := s.blocked(w); r != nil {
+		s.refuseAll(w, r)
+		w.claim, w.claimed = -1, false
+		return
+	}
+	if len(w.Places) > 0 { // loads or departures in progress will decide
+		for _, n := range w.Places[0].Need {
+			claimed[n.Device] += n.Bytes
+		}
+	}
+}
+
+// idle models may be sent away at once.
+func (s *State) idle(m *model) bool {
+	if s.bug == "evict pinned" && m.life == Resident && m.busy == 0 {
+		return true
+	}
+	return (m.life == Resident || m.life == Yielding) && !m.pinned && m.busy == 0 && m.queue.n == 0 || m.life == Unloading
+}
+
+// mayLeave are those that leave when their turn is over and their slots are back.
+func (s *State) mayLeave(m *model) bool {
+	return s.idle(m) || (m.life == Resident || m.life == Yielding) && !m.pinned
+}
+
+// leavers chooses the cheapest models whose leaving makes room for a place: as few
+// that work as possible, then the fewest bytes, then those unused for longest; nil
+// if all together do not.
+func (s *State) leavers(p Place, claimed map[int]int64, may func(*model) bool) []*model {
+	var can []*model
+	for _, m := range s.order {
+		useful := false
+		for _, n := range p.Need {
+			useful = useful || n.Bytes > 0 && bytesOn(m.holds, n.Device) > 0
+		}
+		if useful && may(m) {
+			can = append(can, m)
+		}
+	}
+	if !s.fits(p, claimed, func(m *model) bool { return slices.Contains(can, m) }) {
+		return nil
+	}
+	// Drop, the dearest first, whoever need not leave.
+	slices.SortStableFunc(can, func(a, b *model) int {
+		if x, y := s.cost(a), s.cost(b); x != y {
+			return int(y - x)
+		}
+		if x, y := total(a.holds), total(b.holds); x != y {
+			if x > y {
+				return -1
+			}
+			return 1
+		}
+		return b.used.Compare(a.used)
+	})
+	for i := 0; i < len(can); {
+		less := slices.Delete(slices.Clone(can), i, i+1)
+		if s.fits(p, claimed, func(m *model) bool { return slices.Contains(less, m) }) {
+			can = less
+		} else {
+			i++
+		}
+	}
+	return can
+}
+
+// cost orders who leaves: those that leave already, idle ones, those whose time is
+// up, others.
+func (s *State) cost(m *model) int64 {
+	switch {
+	case m.life == Unloading:
+		return 0
+	case m.busy == 0 && m.queue.n == 0:
+		return 1
+	case m.life == Yielding:
+		return 2
+	}
+	return 3
+}
+
+func total(shares []Share) (n int64) {
+	for _, s := range shares {
+		n += s.Bytes
+	}
+	return n
+}
+
+// makeRoom sends models away for another: idle ones now, the rest when their turn is
+// over.
+func (s *State) makeRoom(w *model, place int, leave []*model, claimed map[int]int64, needed map[*model]bool) {
+	for _, n := range w.Places[place].Need {
+		claimed[n.Device] += n.Bytes
+	}
+	var out []string
+	for _, m := range leave {
+		needed[m] = true
+		if m.wanted.IsZero() {
+			m.wanted = s.now
+		}
+		switch {
+		case m.life == Unloading:
+		case s.idle(m) || s.bug == "evict busy":
+			out = append(out, m.Name)
+			s.unload(m, fmt.Sprintf("%s is waited for and needs its memory; %s is idle", w.Name, m.Name))
+		case m.life == Resident && s.now.Sub(m.wanted) >= s.cfg.Turn && s.now.Sub(m.resident) >= s.cfg.Turn:
+			out = append(out, m.Name)
+			s.live(m, Yielding, fmt.Sprintf("%s is waited for and needs its memory; the turn of %s is over", w.Name, m.Name))
+		}
+	}
+	if len(out) == 0 {
+		return
+	}
+	w.claim, w.claimed = place, true
+	rec := Record{What: "evict", Model: w.Name, Evicts: out, Waiting: w.queue.n, Free: s.frees(),
+		Reason: fmt.Sprintf("%s needs %s; %s must leave for it", w.Name, s.bytes(w.Places[place].Need), strings.Join(out, ", "))}
+	s.forWhom(&rec, w)
+	s.note(rec)
+}
+
+// forWhom names the request that a load is for.
+func (s *State) forWhom(rec *Record, w *model) {
+	if r := w.queue.oldest(); r != nil {
+		rec.Request, rec.Flow, rec.Class, rec.Waited = r.ID, r.Flow, r.Class.String(), s.now.Sub(r.since)
+	}
+}
+
+// load begins a load, and charges it to who has waited longest.
+func (s *State) load(w *model, place int) {
+	rec := Record{What: "load", Model: w.Name, Waiting: w.queue.n, Free: s.frees()}
+	s.forWhom(&rec, w)
+	rec.Reason = fmt.Sprintf("%s needs %s, which is free", w.Name, s.bytes(w.Places[place].Need))
+	if r := w.queue.oldest(); r != nil && w.Rate > 0 {
+		n := min(s.cfg.MaxSwapCharge, int(w.LoadTime.Seconds()*w.Rate))
+		w.queue.charge(r.Class, r.Flow, r.Weight, n)
+		rec.Reason += fmt.Sprintf("; %s is charged %d tokens for it", r.Flow, n)
+	}
+	w.holds, w.place, w.slots, w.reload = slices.Clone(w.Places[place].Need), place, nil, false
+	w.preload = false
+	s.live(w, Loading, "")
+	s.out = append(s.out, Effect{Kind: Load, Model: w.Name, Place: place, At: w.Places[place]})
+	if s.bug == "double load" {
+		s.out = append(s.out, Effect{Kind: Load, Model: w.Name, Place: place, At: w.Places[place]})
+	}
+	s.note(rec)
+}
+
+// blocked says why a model can not be loaded though it would fit on empty devices:
+// pinned models, other programs. nil where something in progress may make room.
+func (s *State) blocked(w *model) *Refusal {
+	if slices.ContainsFunc(w.Places, func(p Place) bool {
+		return s.fits(p, nil, func(m *model) bool { return !m.pinned })
+	}) {
+		return nil
+	}
+	for _, n := range w.Places[0].Need {
+		if d := s.ledger.device(n.Device); d != nil && s.now.Sub(d.freed) < giveBack && !d.freed.IsZero() {
+			return nil
+		}
+	}
+	var pinned []string
+	for _, m := range s.order {
+		if m.pinned && total(m.holds) > 0 {
+			pinned = append(pinned, fmt.Sprintf("%s is pinned and holds %s (monitor unpin %s)", m.Name, s.bytes(m.holds), m.Name))
+		}
+	}
+	r := &Refusal{Why: Blocked, Fits: w.Fits, Reason: fmt.Sprintf("%s needs %s, and there is no room that could be made", w.Name, s.bytes(w.Places[0].Need))}
+	if len(pinned) > 0 {
+		r.Reason += "; " + strings.Join(pinned, "; ")
+	}
+	for _, n := range w.Places[0].Need {
+		d := s.ledger.device(n.Device)
+		if d == nil {
+			continue
+		}
+		if f := s.foreign(d); f > 0 {
+			r.Reason += fmt.Sprintf("; other programs use %s of %s", mib(f), d.Name)
+			r.Retry = 10 * time.Second
+		}
+		if d.left > 0 {
+			r.Reason += fmt.Sprintf("; %s of %s were not given back by models that left", mib(d.left), d.Name)
+			r.Retry = 10 * time.Second
+		}
+	}
+	return r
+}
