@@ -1,7 +1,9 @@
 package scheduler
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -20,6 +22,7 @@ import (
 // promise, never a promise that is taken back.
 type ledger struct {
 	devices []*device // by ID
+	models  []*model  // the State's
 }
 
 // device is one memory with what is known of it.
@@ -64,21 +67,21 @@ func (l *ledger) device(id int) *device {
 }
 
 // release takes a model's reservations back; left is what it has not given back.
-func (s *State) release(m *model, left []Share) {
+func (l *ledger) release(m *model, left []Share, now time.Time) {
 	for _, h := range m.holds {
-		d := s.ledger.device(h.Device)
+		d := l.device(h.Device)
 		if d == nil {
 			continue
 		}
-		d.freed = s.now
+		d.freed = now
 		if m.unseen(d.read) {
 			d.ghosts += h.Bytes
 		}
 	}
 	m.holds = nil
-	for _, l := range left {
-		if d := s.ledger.device(l.Device); d != nil && l.Bytes > 0 {
-			d.left += l.Bytes
+	for _, x := range left {
+		if d := l.device(x.Device); d != nil && x.Bytes > 0 {
+			d.left += x.Bytes
 		}
 	}
 }
@@ -99,17 +102,17 @@ func (m *model) unseen(read time.Time) bool {
 	case Loading, Recover:
 		return true
 	case Resident, Yielding, Unloading:
-		return !m.loaded.Before(read)
+		return !m.at.loaded.Before(read)
 	}
 	return false
 }
 
 // free is what can be promised of a device, at least 0. without are models that are
 // thought away: what there would be if they had left.
-func (s *State) free(d *device, without func(*model) bool) int64 {
+func (l *ledger) free(d *device, without func(*model) bool) int64 {
 	ours := d.most() - d.left
 	driver := d.free - d.Reserve - d.ghosts
-	for _, m := range s.order {
+	for _, m := range l.models {
 		n := bytesOn(m.holds, d.ID)
 		if n == 0 {
 			continue
@@ -134,10 +137,10 @@ func (s *State) free(d *device, without func(*model) bool) int64 {
 
 // fits says whether a place fits beside what was claimed already, if those models
 // were gone.
-func (s *State) fits(p Place, claimed map[int]int64, without func(*model) bool) bool {
+func (l *ledger) fits(p Place, claimed map[int]int64, without func(*model) bool) bool {
 	for _, n := range p.Need {
-		d := s.ledger.device(n.Device)
-		if d == nil || n.Bytes > s.free(d, without)-claimed[n.Device] {
+		d := l.device(n.Device)
+		if d == nil || n.Bytes > l.free(d, without)-claimed[n.Device] {
 			return false
 		}
 	}
@@ -145,9 +148,9 @@ func (s *State) fits(p Place, claimed map[int]int64, without func(*model) bool) 
 }
 
 // possible says whether a place fits on empty devices.
-func (s *State) possible(p Place) bool {
+func (l *ledger) possible(p Place) bool {
 	for _, n := range p.Need {
-		if d := s.ledger.device(n.Device); d == nil || n.Bytes > d.most() {
+		if d := l.device(n.Device); d == nil || n.Bytes > d.most() {
 			return false
 		}
 	}
@@ -156,9 +159,9 @@ func (s *State) possible(p Place) bool {
 
 // reading takes in what the driver says. What models that left still owe is at most
 // what is in use beyond what those that are there hold.
-func (s *State) reading(free []Share, read time.Time) {
+func (l *ledger) reading(free []Share, read time.Time) {
 	for _, f := range free {
-		d := s.ledger.device(f.Device)
+		d := l.device(f.Device)
 		if d == nil || read.Before(d.read) {
 			continue
 		}
@@ -171,7 +174,7 @@ func (s *State) reading(free []Share, read time.Time) {
 		}
 		beyond := d.Total - d.Kept - f.Bytes
 		settled := true
-		for _, m := range s.order {
+		for _, m := range l.models {
 			if n := bytesOn(m.holds, d.ID); n > 0 {
 				beyond -= n
 				settled = settled && !m.unseen(read) && m.life != Unloading
@@ -184,22 +187,101 @@ func (s *State) reading(free []Share, read time.Time) {
 }
 
 // foreign is the least that other programs use of a device, as the driver tells.
-func (s *State) foreign(d *device) int64 {
+func (l *ledger) foreign(d *device) int64 {
 	if !d.known {
 		return 0
 	}
 	n := d.Total - d.Kept - d.free - d.left
-	for _, m := range s.order {
+	for _, m := range l.models {
 		n -= bytesOn(m.holds, d.ID)
 	}
 	return max(0, n)
 }
 
 // frees lists what can be promised now, by device.
-func (s *State) frees() []Share {
-	out := make([]Share, 0, len(s.ledger.devices))
-	for _, d := range s.ledger.devices {
-		out = append(out, Share{d.ID, s.free(d, nil)})
+func (l *ledger) frees() []Share {
+	out := make([]Share, 0, len(l.devices))
+	for _, d := range l.devices {
+		out = append(out, Share{d.ID, l.free(d, nil)})
 	}
 	return out
+}
+
+// bytes writes shares for people.
+func (l *ledger) bytes(shares []Share) string {
+	text := ""
+	for _, x := range shares {
+		if x.Bytes == 0 {
+			continue
+		}
+		name := fmt.Sprintf("device %d", x.Device)
+		if d := l.device(x.Device); d != nil {
+			name = d.Name
+		}
+		if text != "" {
+			text += ", "
+		}
+		text += mib(x.Bytes) + " of " + name
+	}
+	if text == "" {
+		return "nothing"
+	}
+	return text
+}
+
+// never says why a model fits nowhere.
+func (l *ledger) never(m *model) string {
+	text := fmt.Sprintf("%s can not be loaded on this machine:", m.Name)
+	for _, p := range m.Places {
+		for _, n := range p.Need {
+			d := l.device(n.Device)
+			switch {
+			case d == nil:
+				text += fmt.Sprintf(" it needs device %d, which is not there;", n.Device)
+			case n.Bytes > d.most():
+				text += fmt.Sprintf(" it needs %s of %s, which has %s for models at most, %s too few;", mib(n.Bytes), d.Name, mib(d.most()), mib(n.Bytes-d.most()))
+			}
+		}
+	}
+	return text[:len(text)-1]
+}
+
+// blocked says why a model can not be loaded though it would fit on empty devices:
+// pinned models, other programs. nil where something in progress may make room.
+func (l *ledger) blocked(w *model, now time.Time) *Refusal {
+	if slices.ContainsFunc(w.Places, func(p Place) bool {
+		return l.fits(p, nil, func(m *model) bool { return !m.pinned })
+	}) {
+		return nil
+	}
+	for _, n := range w.Places[0].Need {
+		if d := l.device(n.Device); d != nil && now.Sub(d.freed) < giveBack && !d.freed.IsZero() {
+			return nil
+		}
+	}
+	var pinned []string
+	for _, m := range l.models {
+		if m.pinned && total(m.holds) > 0 {
+			pinned = append(pinned, fmt.Sprintf("%s is pinned and holds %s (monitor unpin %s)", m.Name, l.bytes(m.holds), m.Name))
+		}
+	}
+	r := &Refusal{Why: Blocked, Fits: w.Fits, Reason: fmt.Sprintf("%s needs %s, and there is no room that could be made", w.Name, l.bytes(w.Places[0].Need))}
+	if len(pinned) > 0 {
+		r.Reason += "; " + strings.Join(pinned, "; ")
+	}
+	for _, n := range w.Places[0].Need {
+		d := l.device(n.Device)
+		if d == nil {
+			continue
+		}
+		if f := l.foreign(d); f > 0 {
+			r.Reason += fmt.Sprintf("; other programs use %s of %s", mib(f), d.Name)
+			r.Retry = 10 * time.Second
+		}
+		if d.left > 0 {
+			r.Reason += fmt.Sprintf("; %s of %s were not given back by models that left", mib(d.left), d.Name)
+			r.Retry = 10 * time.Second
+		}
+	}
+	return r
 }

@@ -35,7 +35,7 @@ func (s *State) loads() {
 
 // unwant lets a model stay that was to leave for another that needs it no more.
 func (s *State) unwant(m *model) {
-	m.wanted = time.Time{}
+	m.at.wanted = time.Time{}
 	if m.life == Yielding && !m.reload {
 		s.live(m, Resident, "")
 	}
@@ -53,7 +53,7 @@ func (s *State) wants(m *model) (since time.Time, ok bool) {
 	case r != nil:
 		return r.since, true
 	case len(m.loads) > 0 || m.reload:
-		return m.since, true
+		return m.at.since, true
 	}
 	return time.Time{}, false
 }
@@ -104,7 +104,7 @@ func (s *State) tryLoad(w *model, claimed map[int]int64, needed map[*model]bool)
 		if w.claimed && i != w.claim {
 			continue // the room is being made for that one
 		}
-		if s.fits(p, claimed, nil) || s.bug == "overcommit" && s.possible(p) {
+		if s.ledger.fits(p, claimed, nil) || s.bug == "overcommit" && s.ledger.possible(p) {
 			s.load(w, i)
 			return
 		}
@@ -116,7 +116,9 @@ func (s *State) tryLoad(w *model, claimed map[int]int64, needed map[*model]bool)
 		if w.claimed && i != w.claim {
 			continue
 		}
-		idle := s.leavers(p, claimed, func(m *model) bool { return s.idle(m) })
+		idle := s.leavers(p, claimed, func(m *model) bool {
+			return m.idle() || s.bug == "evict pinned" && m.life == Resident && m.busy == 0
+		})
 		if idle != nil {
 			s.makeRoom(w, i, idle, claimed, needed)
 			return
@@ -126,12 +128,12 @@ func (s *State) tryLoad(w *model, claimed map[int]int64, needed map[*model]bool)
 		if w.claimed && i != w.claim {
 			continue
 		}
-		if some := s.leavers(p, claimed, s.mayLeave); some != nil {
+		if some := s.leavers(p, claimed, (*model).mayLeave); some != nil {
 			s.makeRoom(w, i, some, claimed, needed)
 			return
 		}
 	}
-	if r := s.blocked(w); r != nil {
+	if r := s.ledger.blocked(w, s.now); r != nil {
 		s.refuseAll(w, r)
 		w.claim, w.claimed = -1, false
 		return
@@ -144,16 +146,13 @@ func (s *State) tryLoad(w *model, claimed map[int]int64, needed map[*model]bool)
 }
 
 // idle models may be sent away at once.
-func (s *State) idle(m *model) bool {
-	if s.bug == "evict pinned" && m.life == Resident && m.busy == 0 {
-		return true
-	}
+func (m *model) idle() bool {
 	return (m.life == Resident || m.life == Yielding) && !m.pinned && m.busy == 0 && m.queue.n == 0 || m.life == Unloading
 }
 
 // mayLeave are those that leave when their turn is over and their slots are back.
-func (s *State) mayLeave(m *model) bool {
-	return s.idle(m) || (m.life == Resident || m.life == Yielding) && !m.pinned
+func (m *model) mayLeave() bool {
+	return m.idle() || (m.life == Resident || m.life == Yielding) && !m.pinned
 }
 
 // leavers chooses the cheapest models whose leaving makes room for a place: as few
@@ -170,12 +169,12 @@ func (s *State) leavers(p Place, claimed map[int]int64, may func(*model) bool) [
 			can = append(can, m)
 		}
 	}
-	if !s.fits(p, claimed, func(m *model) bool { return slices.Contains(can, m) }) {
+	if !s.ledger.fits(p, claimed, func(m *model) bool { return slices.Contains(can, m) }) {
 		return nil
 	}
 	// Drop, the dearest first, whoever need not leave.
 	slices.SortStableFunc(can, func(a, b *model) int {
-		if x, y := s.cost(a), s.cost(b); x != y {
+		if x, y := a.cost(), b.cost(); x != y {
 			return int(y - x)
 		}
 		if x, y := total(a.holds), total(b.holds); x != y {
@@ -184,11 +183,11 @@ func (s *State) leavers(p Place, claimed map[int]int64, may func(*model) bool) [
 			}
 			return 1
 		}
-		return b.used.Compare(a.used)
+		return b.at.used.Compare(a.at.used)
 	})
 	for i := 0; i < len(can); {
 		less := slices.Delete(slices.Clone(can), i, i+1)
-		if s.fits(p, claimed, func(m *model) bool { return slices.Contains(less, m) }) {
+		if s.ledger.fits(p, claimed, func(m *model) bool { return slices.Contains(less, m) }) {
 			can = less
 		} else {
 			i++
@@ -199,7 +198,7 @@ func (s *State) leavers(p Place, claimed map[int]int64, may func(*model) bool) [
 
 // cost orders who leaves: those that leave already, idle ones, those whose time is
 // up, others.
-func (s *State) cost(m *model) int64 {
+func (m *model) cost() int64 {
 	switch {
 	case m.life == Unloading:
 		return 0
@@ -227,15 +226,15 @@ func (s *State) makeRoom(w *model, place int, leave []*model, claimed map[int]in
 	var out []string
 	for _, m := range leave {
 		needed[m] = true
-		if m.wanted.IsZero() {
-			m.wanted = s.now
+		if m.at.wanted.IsZero() {
+			m.at.wanted = s.now
 		}
 		switch {
 		case m.life == Unloading:
-		case s.idle(m) || s.bug == "evict busy":
+		case m.idle() || s.bug == "evict busy" || s.bug == "evict pinned" && m.pinned:
 			out = append(out, m.Name)
 			s.unload(m, fmt.Sprintf("%s is waited for and needs its memory; %s is idle", w.Name, m.Name))
-		case m.life == Resident && s.now.Sub(m.wanted) >= s.cfg.Turn && s.now.Sub(m.resident) >= s.cfg.Turn:
+		case m.life == Resident && s.now.Sub(m.at.wanted) >= s.cfg.Turn && s.now.Sub(m.at.resident) >= s.cfg.Turn:
 			out = append(out, m.Name)
 			s.live(m, Yielding, fmt.Sprintf("%s is waited for and needs its memory; the turn of %s is over", w.Name, m.Name))
 		}
@@ -244,24 +243,24 @@ func (s *State) makeRoom(w *model, place int, leave []*model, claimed map[int]in
 		return
 	}
 	w.claim, w.claimed = place, true
-	rec := Record{What: "evict", Model: w.Name, Evicts: out, Waiting: w.queue.n, Free: s.frees(),
-		Reason: fmt.Sprintf("%s needs %s; %s must leave for it", w.Name, s.bytes(w.Places[place].Need), strings.Join(out, ", "))}
-	s.forWhom(&rec, w)
+	rec := Record{What: "evict", Model: w.Name, Evicts: out, Waiting: w.queue.n, Free: s.ledger.frees(),
+		Reason: fmt.Sprintf("%s needs %s; %s must leave for it", w.Name, s.ledger.bytes(w.Places[place].Need), strings.Join(out, ", "))}
+	w.forWhom(&rec, s.now)
 	s.note(rec)
 }
 
 // forWhom names the request that a load is for.
-func (s *State) forWhom(rec *Record, w *model) {
+func (w *model) forWhom(rec *Record, now time.Time) {
 	if r := w.queue.oldest(); r != nil {
-		rec.Request, rec.Flow, rec.Class, rec.Waited = r.ID, r.Flow, r.Class.String(), s.now.Sub(r.since)
+		rec.Request, rec.Flow, rec.Class, rec.Waited = r.ID, r.Flow, r.Class.String(), now.Sub(r.since)
 	}
 }
 
 // load begins a load, and charges it to who has waited longest.
 func (s *State) load(w *model, place int) {
-	rec := Record{What: "load", Model: w.Name, Waiting: w.queue.n, Free: s.frees()}
-	s.forWhom(&rec, w)
-	rec.Reason = fmt.Sprintf("%s needs %s, which is free", w.Name, s.bytes(w.Places[place].Need))
+	rec := Record{What: "load", Model: w.Name, Waiting: w.queue.n, Free: s.ledger.frees()}
+	w.forWhom(&rec, s.now)
+	rec.Reason = fmt.Sprintf("%s needs %s, which is free", w.Name, s.ledger.bytes(w.Places[place].Need))
 	if r := w.queue.oldest(); r != nil && w.Rate > 0 {
 		n := min(s.cfg.MaxSwapCharge, int(w.LoadTime.Seconds()*w.Rate))
 		w.queue.charge(r.Class, r.Flow, r.Weight, n)
@@ -275,44 +274,4 @@ func (s *State) load(w *model, place int) {
 		s.out = append(s.out, Effect{Kind: Load, Model: w.Name, Place: place, At: w.Places[place]})
 	}
 	s.note(rec)
-}
-
-// blocked says why a model can not be loaded though it would fit on empty devices:
-// pinned models, other programs. nil where something in progress may make room.
-func (s *State) blocked(w *model) *Refusal {
-	if slices.ContainsFunc(w.Places, func(p Place) bool {
-		return s.fits(p, nil, func(m *model) bool { return !m.pinned })
-	}) {
-		return nil
-	}
-	for _, n := range w.Places[0].Need {
-		if d := s.ledger.device(n.Device); d != nil && s.now.Sub(d.freed) < giveBack && !d.freed.IsZero() {
-			return nil
-		}
-	}
-	var pinned []string
-	for _, m := range s.order {
-		if m.pinned && total(m.holds) > 0 {
-			pinned = append(pinned, fmt.Sprintf("%s is pinned and holds %s (monitor unpin %s)", m.Name, s.bytes(m.holds), m.Name))
-		}
-	}
-	r := &Refusal{Why: Blocked, Fits: w.Fits, Reason: fmt.Sprintf("%s needs %s, and there is no room that could be made", w.Name, s.bytes(w.Places[0].Need))}
-	if len(pinned) > 0 {
-		r.Reason += "; " + strings.Join(pinned, "; ")
-	}
-	for _, n := range w.Places[0].Need {
-		d := s.ledger.device(n.Device)
-		if d == nil {
-			continue
-		}
-		if f := s.foreign(d); f > 0 {
-			r.Reason += fmt.Sprintf("; other programs use %s of %s", mib(f), d.Name)
-			r.Retry = 10 * time.Second
-		}
-		if d.left > 0 {
-			r.Reason += fmt.Sprintf("; %s of %s were not given back by models that left", mib(d.left), d.Name)
-			r.Retry = 10 * time.Second
-		}
-	}
-	return r
 }

@@ -209,7 +209,7 @@ func TestAStoppedLoopRefuses(t *testing.T) {
 		if _, err := s.Acquire(context.Background(), asked("late", "a")); !errors.As(err, &r) {
 			t.Errorf("who came later: %v", err)
 		}
-		time.Sleep(time.Minute) // the load that had begun posts into nothing
+		<-time.After(time.Minute) // the load that had begun posts into nothing
 	})
 }
 

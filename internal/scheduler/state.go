@@ -53,20 +53,25 @@ type model struct {
 	busy   int
 	queue  queue
 
-	since    time.Time // of its life
-	loaded   time.Time // when the driver's next reading shows what it holds
-	resident time.Time // when its turn began
-	used     time.Time
-	retry    time.Time // not loaded again before, unless the owner asks
-	wanted   time.Time // by others, its memory; zero: by nobody
-	claim    int       // the place that models were sent away for; -1: none
-	claimed  bool
+	at      moments
+	claim   int // the place that models were sent away for; -1: none
+	claimed bool
 
 	loads   []string // commands that wait for it to be loaded
 	unloads []string // and to be unloaded
 	leave   bool     // when nobody needs it
 	reload  bool     // it leaves only to come again
 	preload bool     // it comes as soon as there is room, without being asked for
+}
+
+// moments of a model.
+type moments struct {
+	since    time.Time // of its life
+	loaded   time.Time // when it held what it holds: a later reading of the driver shows it
+	resident time.Time // when its turn began
+	used     time.Time
+	retry    time.Time // not loaded again before, unless the owner asks
+	wanted   time.Time // by others, its memory; zero: by nobody
 }
 
 // slot is one worker of a loaded model.
@@ -114,7 +119,7 @@ func (s *State) Step(e Event) []Effect {
 		if read.IsZero() {
 			read = e.At
 		}
-		s.reading(e.Free, read)
+		s.ledger.reading(e.Free, read)
 		s.sleepers()
 	case Asked:
 		s.asked(e.Request)
@@ -152,15 +157,15 @@ func (s *State) engine(e Event, m *model) {
 			m.slots[i].chain = e.Prefixes[i]
 		}
 		s.live(m, Resident, "")
-		m.loaded, m.resident, m.used = s.now, s.now, s.now
-		s.note(Record{What: "loaded", Model: m.Name, Reason: fmt.Sprintf("%s is loaded with %d slots and holds %s", m.Name, m.Slots, s.bytes(m.holds))})
+		m.at.loaded, m.at.resident, m.at.used = s.now, s.now, s.now
+		s.note(Record{What: "loaded", Model: m.Name, Reason: fmt.Sprintf("%s is loaded with %d slots and holds %s", m.Name, m.Slots, s.ledger.bytes(m.holds))})
 		s.finish(&m.loads, nil)
 	case LoadFailed, Gone:
 		if m.life == Absent || m.life == Failed {
 			return
 		}
-		s.release(m, e.Left)
-		m.retry, m.reload = s.now.Add(s.cfg.Retry), false
+		s.ledger.release(m, e.Left, s.now)
+		m.at.retry, m.reload = s.now.Add(s.cfg.Retry), false
 		for i := range m.slots {
 			m.slots[i].chain = nil
 		}
@@ -170,22 +175,22 @@ func (s *State) engine(e Event, m *model) {
 			what, how = "gone", "died again and again and was given up"
 		}
 		s.note(Record{What: what, Model: m.Name, Reason: fmt.Sprintf("%s %s: %s", m.Name, how, e.Reason)})
-		s.refuseAll(m, s.broken(m))
+		s.refuseAll(m, m.broken(s.now))
 		s.finish(&m.unloads, nil)
 	case Freed:
 		if m.life != Unloading {
 			return
 		}
-		s.release(m, e.Left)
+		s.ledger.release(m, e.Left, s.now)
 		if m.next != nil {
 			m.Model, m.next = *m.next, nil
 		}
 		m.reload = m.reload && !m.removed
 		s.live(m, Absent, "")
 		if len(e.Left) > 0 {
-			m.reason = "its memory was not given back in time: " + s.bytes(e.Left)
+			m.reason = "its memory was not given back in time: " + s.ledger.bytes(e.Left)
 		}
-		s.note(Record{What: "freed", Model: m.Name, Reason: fmt.Sprintf("%s has left; not given back yet: %s", m.Name, s.bytes(e.Left))})
+		s.note(Record{What: "freed", Model: m.Name, Reason: fmt.Sprintf("%s has left; not given back yet: %s", m.Name, s.ledger.bytes(e.Left))})
 		s.finish(&m.unloads, nil)
 	case Down:
 		if m.life == Resident || m.life == Yielding {
@@ -198,21 +203,21 @@ func (s *State) engine(e Event, m *model) {
 				m.slots[i].chain = nil
 			}
 			s.live(m, Resident, "")
-			m.loaded = s.now
+			m.at.loaded = s.now
 			s.note(Record{What: "up", Model: m.Name, Reason: fmt.Sprintf("the engine of %s is back", m.Name)})
 		}
 	}
 }
 
 func (s *State) live(m *model, l Life, reason string) {
-	m.life, m.reason, m.since = l, reason, s.now
+	m.life, m.reason, m.at.since = l, reason, s.now
 	if l != Absent && l != Failed {
 		m.claim, m.claimed = -1, false
 	}
 }
 
-func (s *State) broken(m *model) *Refusal {
-	return &Refusal{Why: Broken, Reason: fmt.Sprintf("%s does not run: %s", m.Name, m.reason), Retry: max(time.Second, m.retry.Sub(s.now))}
+func (m *model) broken(now time.Time) *Refusal {
+	return &Refusal{Why: Broken, Reason: fmt.Sprintf("%s does not run: %s", m.Name, m.reason), Retry: max(time.Second, m.at.retry.Sub(now))}
 }
 
 // asked takes a request, or refuses it.
@@ -242,7 +247,7 @@ func (s *State) asked(q Request) {
 		return // it is granted at once, whose record says the same
 	}
 	s.note(Record{
-		What: "queued", Request: q.ID, Flow: q.Flow, Class: q.Class.String(), Model: q.Model, Tokens: q.Tokens, Waiting: m.queue.n, Ahead: m.queue.ahead(r), Free: s.frees(),
+		What: "queued", Request: q.ID, Flow: q.Flow, Class: q.Class.String(), Model: q.Model, Tokens: q.Tokens, Waiting: m.queue.n, Ahead: m.queue.ahead(r), Free: s.ledger.frees(),
 		Reason: fmt.Sprintf("%s is %s with %d of %d slots busy; %d wait for it", m.Name, m.life, m.busy, m.Slots, m.queue.n),
 	})
 }
@@ -256,14 +261,14 @@ func (s *State) objection(q Request, m *model) *Refusal {
 		return &Refusal{Why: Unknown, Reason: fmt.Sprintf("the plan in force has no model %q", q.Model)}
 	case m.Never != "":
 		return &Refusal{Why: Never, Reason: m.Never, Fits: m.Fits}
-	case m.life == Absent && !slices.ContainsFunc(m.Places, s.possible):
-		return &Refusal{Why: Never, Reason: s.never(m), Fits: m.Fits}
+	case m.life == Absent && !slices.ContainsFunc(m.Places, s.ledger.possible):
+		return &Refusal{Why: Never, Reason: s.ledger.never(m), Fits: m.Fits}
 	case q.Tokens > m.Window:
 		return &Refusal{Why: TooLong, Reason: fmt.Sprintf("%d tokens are more than the %d that a slot of %s holds", q.Tokens, m.Window, m.Name)}
 	case q.IdleOnly && (m.life != Resident || m.busy >= len(m.slots) || m.queue.n > 0 || s.closed(m)):
 		return &Refusal{Why: Busy, Reason: fmt.Sprintf("no slot of %s is idle", m.Name)}
-	case m.life == Failed && s.now.Before(m.retry):
-		return s.broken(m)
+	case m.life == Failed && s.now.Before(m.at.retry):
+		return m.broken(s.now)
 	case m.queue.n >= s.cfg.Queue:
 		retry := 10 * time.Second
 		if m.Rate > 0 {
@@ -274,30 +279,13 @@ func (s *State) objection(q Request, m *model) *Refusal {
 	return nil
 }
 
-// never says why a model fits nowhere.
-func (s *State) never(m *model) string {
-	text := fmt.Sprintf("%s can not be loaded on this machine:", m.Name)
-	for _, p := range m.Places {
-		for _, n := range p.Need {
-			d := s.ledger.device(n.Device)
-			switch {
-			case d == nil:
-				text += fmt.Sprintf(" it needs device %d, which is not there;", n.Device)
-			case n.Bytes > d.most():
-				text += fmt.Sprintf(" it needs %s of %s, which has %s for models at most, %s too few;", mib(n.Bytes), d.Name, mib(d.most()), mib(n.Bytes-d.most()))
-			}
-		}
-	}
-	return text[:len(text)-1]
-}
-
 // refuse ends a request that was never taken.
 func (s *State) refuse(q Request, r *Refusal) {
 	s.out = append(s.out, Effect{Kind: Refuse, ID: q.ID, Model: q.Model, Refusal: r})
 	if r.Why == Busy {
 		return // best-of-N asks so many times; it is no news that nobody is idle
 	}
-	s.note(Record{What: "refused", Request: q.ID, Flow: q.Flow, Class: q.Class.String(), Model: q.Model, Tokens: q.Tokens, Reason: r.Error(), Free: s.frees()})
+	s.note(Record{What: "refused", Request: q.ID, Flow: q.Flow, Class: q.Class.String(), Model: q.Model, Tokens: q.Tokens, Reason: r.Error(), Free: s.ledger.frees()})
 }
 
 // refuseAll ends all who wait for a model, and the commands that do.
@@ -355,7 +343,7 @@ func (s *State) ended(e Event, what string) {
 		}
 	}
 	m.busy--
-	m.used = s.now
+	m.at.used = s.now
 	used := e.Used
 	if what == "cancelled" && used == 0 {
 		used = r.charged // it may have worked for all of it
@@ -391,7 +379,7 @@ func (s *State) grant(r *request, why string) {
 	sl := &m.slots[best]
 	sl.holder, r.slot, r.charged = r, best, r.Tokens
 	m.busy++
-	m.used = s.now
+	m.at.used = s.now
 	s.out = append(s.out, Effect{Kind: Grant, ID: r.ID, Model: m.Name, Slot: best, Cached: common})
 	reason := fmt.Sprintf("slot %d of %s: %s", best+1, m.Name, why)
 	if common > 0 {
@@ -448,6 +436,7 @@ func (s *State) settle() {
 		}
 		return gone
 	})
+	s.ledger.models = s.order
 }
 
 // closed says whether a model that is loaded grants no more: it is to come again
@@ -483,15 +472,15 @@ func (s *State) depart(m *model) {
 
 func (s *State) unload(m *model, why string) {
 	s.live(m, Unloading, why)
-	m.leave, m.wanted = false, time.Time{}
+	m.leave, m.at.wanted = false, time.Time{}
 	s.out = append(s.out, Effect{Kind: Unload, Model: m.Name, Save: !m.removed && !s.stopped && m.next == nil})
-	s.note(Record{What: "unload", Model: m.Name, Reason: fmt.Sprintf("%s leaves: %s", m.Name, why), Free: s.frees(), Waiting: m.queue.n})
+	s.note(Record{What: "unload", Model: m.Name, Reason: fmt.Sprintf("%s leaves: %s", m.Name, why), Free: s.ledger.frees(), Waiting: m.queue.n})
 }
 
 // sleepers sends models away that nobody has asked for in a while.
 func (s *State) sleepers() {
 	for _, m := range s.order {
-		m.leave = m.life == Resident && m.KeepAlive > 0 && !m.pinned && m.busy == 0 && m.queue.n == 0 && s.now.Sub(m.used) >= m.KeepAlive
+		m.leave = m.life == Resident && m.KeepAlive > 0 && !m.pinned && m.busy == 0 && m.queue.n == 0 && s.now.Sub(m.at.used) >= m.KeepAlive
 	}
 }
 
@@ -506,7 +495,7 @@ func (s *State) planned(e Event) {
 		names[def.Name] = true
 		m := s.models[def.Name]
 		if m == nil {
-			m = &model{Model: def, life: Absent, claim: -1, since: s.now, used: s.now}
+			m = &model{Model: def, life: Absent, claim: -1, at: moments{since: s.now, used: s.now}}
 			s.models[def.Name] = m
 		}
 		order = append(order, m)
@@ -531,7 +520,7 @@ func (s *State) planned(e Event) {
 			order = append(order, m)
 		}
 	}
-	s.order = order
+	s.order, s.ledger.models = order, order
 	s.note(Record{What: "planned", Reason: fmt.Sprintf("a plan with %d models is in force", len(e.Models))})
 }
 
@@ -587,14 +576,14 @@ func (s *State) command(e Event, m *model) {
 		case m.Never != "":
 			s.answer(e.ID, &Refusal{Why: Never, Reason: m.Never, Fits: m.Fits})
 			return
-		case !slices.ContainsFunc(m.Places, s.possible):
-			s.answer(e.ID, &Refusal{Why: Never, Reason: s.never(m), Fits: m.Fits})
+		case !slices.ContainsFunc(m.Places, s.ledger.possible):
+			s.answer(e.ID, &Refusal{Why: Never, Reason: s.ledger.never(m), Fits: m.Fits})
 			return
 		}
 		if m.life == Failed {
 			s.live(m, Absent, "")
 		}
-		m.retry = time.Time{}
+		m.at.retry = time.Time{}
 		m.loads = append(m.loads, e.ID)
 	}
 }
@@ -608,7 +597,7 @@ func (s *State) note(r Record) {
 func (s *State) View() View {
 	v := View{Models: []ModelView{}, Devices: []DeviceView{}, Queue: []Request{}}
 	for _, m := range s.order {
-		mv := ModelView{Model: m.Model, Life: m.life, Reason: m.reason, Place: -1, Holds: slices.Clone(m.holds), Since: m.since, LastUsed: m.used,
+		mv := ModelView{Model: m.Model, Life: m.life, Reason: m.reason, Place: -1, Holds: slices.Clone(m.holds), Since: m.at.since, LastUsed: m.at.used,
 			QueuedBatch: m.queue.class[Batch].n, QueuedInteractive: m.queue.class[Interactive].n}
 		mv.Pinned = m.pinned
 		if m.life != Absent && m.life != Failed {
@@ -629,35 +618,13 @@ func (s *State) View() View {
 		v.Models = append(v.Models, mv)
 	}
 	for _, d := range s.ledger.devices {
-		dv := DeviceView{Device: d.Device, Left: d.left, Foreign: s.foreign(d), Free: s.free(d, nil)}
+		dv := DeviceView{Device: d.Device, Left: d.left, Foreign: s.ledger.foreign(d), Free: s.ledger.free(d, nil)}
 		for _, m := range s.order {
 			dv.Reserved += bytesOn(m.holds, d.ID)
 		}
 		v.Devices = append(v.Devices, dv)
 	}
 	return v
-}
-
-// bytes writes shares for people.
-func (s *State) bytes(shares []Share) string {
-	text := ""
-	for _, x := range shares {
-		if x.Bytes == 0 {
-			continue
-		}
-		name := fmt.Sprintf("device %d", x.Device)
-		if d := s.ledger.device(x.Device); d != nil {
-			name = d.Name
-		}
-		if text != "" {
-			text += ", "
-		}
-		text += mib(x.Bytes) + " of " + name
-	}
-	if text == "" {
-		return "nothing"
-	}
-	return text
 }
 
 func mib(n int64) string { return fmt.Sprintf("%d MiB", (n+1<<20-1)>>20) }
