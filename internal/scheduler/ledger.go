@@ -246,6 +246,14 @@ func (l *ledger) never(m *model) string {
 	return text[:len(text)-1]
 }
 
+// unsettled says whether the next readings of a device may show more free than
+// this one: something loads, restarts or has left a moment ago.
+func (l *ledger) unsettled(d *device, now time.Time) bool {
+	return now.Sub(d.freed) < giveBack && !d.freed.IsZero() || slices.ContainsFunc(l.models, func(m *model) bool {
+		return bytesOn(m.holds, d.ID) > 0 && (m.unseen(d.read) || m.life == Unloading)
+	})
+}
+
 // blocked says why a model can not be loaded though it would fit on empty devices:
 // pinned models, other programs. nil where something in progress may make room.
 func (l *ledger) blocked(w *model, now time.Time) *Refusal {
@@ -255,7 +263,7 @@ func (l *ledger) blocked(w *model, now time.Time) *Refusal {
 		return nil
 	}
 	for _, n := range w.Places[0].Need {
-		if d := l.device(n.Device); d != nil && now.Sub(d.freed) < giveBack && !d.freed.IsZero() {
+		if d := l.device(n.Device); d != nil && l.unsettled(d, now) {
 			return nil
 		}
 	}
