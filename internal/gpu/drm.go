@@ -31,6 +31,7 @@ type drmSource struct {
 	amdDriver string
 	rocm      string
 	meters    map[string]meter
+	drawn     map[string]CardEnergy // the cards of the last look, by class
 	searched  thrift
 	clients   []string // the fdinfo files of open cards, from the last search
 }
@@ -43,6 +44,7 @@ func (s *drmSource) find(now time.Time, anew bool) found {
 	var f found
 	next := map[Vendor]int{}
 	byPCI := map[string]int{}
+	s.drawn = map[string]CardEnergy{}
 	for _, card := range s.cards {
 		var d Device
 		ok := false
@@ -57,6 +59,7 @@ func (s *drmSource) find(now time.Time, anew bool) found {
 		}
 		d.Index = next[d.Vendor]
 		next[d.Vendor]++
+		s.drawn[card.class] = d.energy()
 		byPCI[card.pci] = len(f.devices)
 		f.devices = append(f.devices, d)
 		f.driver = f.devices[0].Driver
@@ -70,6 +73,21 @@ func (s *drmSource) find(now time.Time, anew bool) found {
 	}
 	s.users(now, f.devices, byPCI)
 	return f
+}
+
+// energy reads the counters and powers of the cards of the last look.
+func (s *drmSource) energy() []CardEnergy {
+	var out []CardEnergy
+	for _, card := range s.cards {
+		c, ok := s.drawn[card.class]
+		if !ok {
+			continue // no driver of use runs it
+		}
+		h := readPower(card.dir)
+		c.Watts, c.Joules = h.watts, h.joules
+		out = append(out, c)
+	}
+	return out
 }
 
 func (s *drmSource) list() {
@@ -173,27 +191,27 @@ type hwmon struct {
 	celsius, fan         *int
 }
 
-// readHwmon reads the sensors, which count in microwatts, microjoules and
-// thousandths of a degree; a fan's drive in 255ths:
-// https://docs.kernel.org/hwmon/sysfs-interface.html.
-func readHwmon(dir string) hwmon {
+// readPower reads the sensors of power and energy, which count in microwatts and
+// microjoules: https://docs.kernel.org/hwmon/sysfs-interface.html.
+func readPower(dir string) hwmon {
 	var h hwmon
-	sensors, _ := filepath.Glob(filepath.Join(escapeGlob(dir), "hwmon", "hwmon*")) // the pattern is well-formed
-	for _, s := range sensors {
-		micro := func(to **float64, names ...string) {
-			for _, name := range names {
-				if v := count(filepath.Join(s, name)); v != nil && *to == nil {
-					*to = new(float64(*v) / 1e6)
-				}
-			}
-		}
+	for _, s := range sensors(dir) {
 		// power1_average until the driver of RDNA 3, power1_input since.
-		micro(&h.watts, "power1_average", "power1_input")
-		micro(&h.limit, "power1_cap", "power1_max", "power2_max")
+		micro(s, &h.watts, "power1_average", "power1_input")
+		micro(s, &h.joules, "energy1_input", "energy2_input")
+	}
+	return h
+}
+
+// readHwmon reads all sensors; temperatures are thousandths of a degree, a fan's drive
+// 255ths.
+func readHwmon(dir string) hwmon {
+	h := readPower(dir)
+	for _, s := range sensors(dir) {
+		micro(s, &h.limit, "power1_cap", "power1_max", "power2_max")
 		if h.limit != nil && *h.limit == 0 { // switched off
 			h.limit = nil
 		}
-		micro(&h.joules, "energy1_input", "energy2_input")
 		for _, name := range []string{"temp1_input", "temp2_input"} {
 			if v := count(filepath.Join(s, name)); v != nil && h.celsius == nil {
 				h.celsius = new(int(*v / 1000))
@@ -204,6 +222,20 @@ func readHwmon(dir string) hwmon {
 		}
 	}
 	return h
+}
+
+func sensors(dir string) []string {
+	list, _ := filepath.Glob(filepath.Join(escapeGlob(dir), "hwmon", "hwmon*")) // the pattern is well-formed
+	return list
+}
+
+// micro reads the first of the names that there is, unless that was read before.
+func micro(sensor string, to **float64, names ...string) {
+	for _, name := range names {
+		if v := count(filepath.Join(sensor, name)); v != nil && *to == nil {
+			*to = new(float64(*v) / 1e6)
+		}
+	}
 }
 
 // resolve follows links; a folder that cannot be followed is itself.

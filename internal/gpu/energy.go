@@ -46,7 +46,13 @@ func (e Energy) Since(earlier Energy) (joules float64, ok bool) {
 
 // readEnergy reads /sys/class/powercap, see the kernel's manual,
 // power/powercap/powercap.html. AMD's processors are there under Intel's name too.
-func readEnergy(sysfs string) []Energy {
+func readEnergy(sysfs string) []Energy { return readZones(sysfs, func(string) bool { return true }) }
+
+// packageEnergy reads the counters of whole packages only.
+func packageEnergy(sysfs string) []Energy { return readZones(sysfs, wholePackage) }
+
+// readZones reads the counters that are wanted by their names.
+func readZones(sysfs string, wanted func(zone string) bool) []Energy {
 	var list []Energy
 	dirs, _ := filepath.Glob(filepath.Join(escapeGlob(sysfs), "class", "powercap", "intel-rapl:*")) // the pattern is well-formed
 	slices.Sort(dirs)
@@ -61,6 +67,9 @@ func readEnergy(sysfs string) []Energy {
 			zone = names[id[:i]] + "/" + zone
 		}
 		names[id] = zone
+		if !wanted(zone) {
+			continue
+		}
 		e := Energy{Zone: zone, Range: count(filepath.Join(dir, "max_energy_range_uj"))}
 		name := filepath.Join(dir, "energy_uj")
 		text, err := os.ReadFile(name)

@@ -148,9 +148,10 @@ type nvmlSource struct {
 }
 
 type answer struct {
-	f    found
-	gone map[int]string
-	err  error
+	f      found
+	gone   map[int]string
+	err    error
+	energy []CardEnergy // of a look at that alone
 }
 
 func newNVML(c Config) nvmlSource { return nvmlSource{c: c, state: &nvmlState{path: c.Library}} }
@@ -170,6 +171,19 @@ func (n *nvmlSource) find(ctx context.Context, t turn) (found, error) {
 	}
 	n.gone = a.gone
 	return a.f, a.err
+}
+
+// energy asks the cards of the last look what they have drawn; nil where the library
+// does not answer.
+func (n *nvmlSource) energy(ctx context.Context) []CardEnergy {
+	ctx, cancel := context.WithTimeout(ctx, n.c.Timeout)
+	defer cancel()
+	state := n.state
+	a, err := n.calls.do(ctx, func() answer { return answer{energy: state.energy()} })
+	if err != nil {
+		return nil
+	}
+	return a.energy
 }
 
 // lost says why a card of an earlier look is not in the last one; "" where the

@@ -116,6 +116,32 @@ func (s *nvmlState) device(i uint32, slow bool) (Device, []string, error) {
 	return d, notes, nil
 }
 
+// energy reads the counters of the open cards. A card without one tells its power.
+func (s *nvmlState) energy() []CardEnergy {
+	if !s.running {
+		return nil
+	}
+	var out []CardEnergy
+	for i := range s.count {
+		c := s.cards[i]
+		if c == nil {
+			continue // the last look says why
+		}
+		r := &cardReader{l: s.lib, h: c.handle}
+		d := c.fixed
+		if mj := r.wide("nvmlDeviceGetTotalEnergyConsumption"); mj != nil {
+			d.Load.Joules = new(float64(*mj) / 1000)
+		} else {
+			d.Load.Watts = r.watts("nvmlDeviceGetPowerUsage")
+		}
+		if r.gone != nil {
+			d = d.lost(r.gone.Error())
+		}
+		out = append(out, d.energy())
+	}
+	return out
+}
+
 // open gets the card and what stays as it is.
 func (s *nvmlState) open(i uint32) (*nvmlCard, error) {
 	h := new(uintptr)

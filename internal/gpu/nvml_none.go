@@ -13,6 +13,8 @@ func newNVML(Config) nvmlSource { return nvmlSource{} }
 
 func (*nvmlSource) find(context.Context, turn) (found, error) { return found{}, errAbsent }
 
+func (*nvmlSource) energy(context.Context) []CardEnergy { return nil }
+
 func (*nvmlSource) lost(Device) string { return "" }
 
 func (*nvmlSource) close(context.Context) {}

@@ -81,6 +81,11 @@ func (s *Session) Look(ctx context.Context) (Machine, error) {
 	if s.c.Now != nil {
 		now = s.c.Now()
 	}
+	return s.lookNow(ctx, now)
+}
+
+// lookNow is Look at a time, under the lock.
+func (s *Session) lookNow(ctx context.Context, now time.Time) (Machine, error) {
 	slow := s.look%slowEvery == 0
 	revive := s.look%reviveEvery == 0
 	s.look++
