@@ -73,6 +73,7 @@ END {
 	row("start of monitor version", "Version version-ms", "< 30", "ms", "min [Version version-min-ms], max [Version version-max-ms]; git version [Version git-version-ms] ms")
 	row("start of an analyze until the first request", "FirstRequest s-to-first-request", "< 2", "s", "min [FirstRequest s-to-first-request-min], max [FirstRequest s-to-first-request-max]; the engine alone until ready [StartToFirstToken s-until-ready] s")
 	row("monitor gpu --watch, every second, two cards: of a core", "Watch core-%(<0.5)", "< 0.5", "%", "the driver answers at once (a stand-in); a look within the room [Look/two-cards core-%-at-1/s(<0.5)] %; this machine as it is [Look/this-machine core-%-at-1/s(<0.5)] %")
+	row("a look at the energy alone, two cards, two packages", "Energy ms(≤1)", "<= 1", "ms", "the driver answers at once (a stand-in)")
 	row("kill -9 with 10,000 finished units: first new unit after", "Recovery s-to-first-unit(<2)", "< 2", "s", "")
 	row("tokens/s of an analyze / of a bare loop", "AnalyzeAgainstBareLoop analyze/bare", ">= 0.95", "", "[AnalyzeAgainstBareLoop analyze-tokens/s] / [AnalyzeAgainstBareLoop bare-tokens/s] tokens/s; first stage alone [AnalyzeAgainstBareLoop cards-ratio]; the runner alone [TokensAgainstBareLoop ratio]")
 	row("plan: a crew of 4 of 50 models on 8 cards, needs known", "Plan/50_to_choose_from ms(<50)", "< 50", "ms", "proven best: [Plan/50_to_choose_from proven]; the first plan asks for [Plan/50_to_choose_from asked] needs")

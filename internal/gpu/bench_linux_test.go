@@ -48,3 +48,23 @@ func BenchmarkLook(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkEnergy prints what a look at the energy alone takes, in milliseconds, beside a
+// whole look: two NVIDIA cards, and a processor with two packages and their parts.
+func BenchmarkEnergy(b *testing.B) {
+	c := Config{Library: fakeNVML(b), SysFS: tree(b, packages(2)), Now: time.Now}
+	s := Open(c)
+	defer s.Close()
+	if _, err := s.Energy(b.Context()); err != nil { // the first is a whole one
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	n, start := 0, time.Now()
+	for b.Loop() {
+		if l, err := s.Energy(b.Context()); err != nil || len(l.Cards) != 2 || len(l.Packages) != 2 {
+			b.Fatalf("%+v, %v", l, err)
+		}
+		n++
+	}
+	b.ReportMetric(1000*time.Since(start).Seconds()/float64(n), "ms(≤1)")
+}

@@ -16,6 +16,7 @@
 //	cardN.lost CODE               every call about the card fails, and goes on failing until the next nvmlInit
 //	cardN.fail.FUNCTION CODE      one function fails for this card
 //	cardN.used MIB                memory used; cardN.name, cardN.throttle HEX, cardN.mig 1
+//	cardN.spends MJ               its counter of energy grows by so much with each call
 //	cardN.process KIND PID MIB    one line each; KIND is compute or graphics, MIB - is "not told"
 //
 // -DPROCESS_EXTRA makes the entries of the newest lists of processes 32 bytes
@@ -184,7 +185,15 @@ ret nvmlDeviceGetTemperature(dev d, int sensor, u32 *t) { ENTER(d); if (d->n || 
 struct temperature { u32 version; int sensor, celsius; };
 ret nvmlDeviceGetTemperatureV(dev d, struct temperature *t) { ENTER(d); if (t->version != (sizeof *t | 1u << 24)) return 25; if (d->n || t->sensor != 0) return 999; t->celsius = 41; return 0; }
 ret nvmlDeviceGetPowerUsage(dev d, u32 *mw) { ENTER(d); if (d->n) return 3; *mw = 21510; return 0; }
-ret nvmlDeviceGetTotalEnergyConsumption(dev d, u64 *mj) { ENTER(d); if (d->n) return 3; *mj = 1234500; return 0; }
+ret nvmlDeviceGetTotalEnergyConsumption(dev d, u64 *mj) {
+	static u64 spent;
+	ENTER(d);
+	if (d->n) return 3;
+	const char *v = of(d, "spends", "");
+	*mj = 1234500 + spent;
+	spent += v ? strtoull(v, 0, 10) : 0;
+	return 0;
+}
 ret nvmlDeviceGetFanSpeed(dev d, u32 *p) { ENTER(d); if (d->n) return 3; *p = 30; return 0; }
 ret nvmlDeviceGetClockInfo(dev d, int type, u32 *mhz) { ENTER(d); if (d->n) return 3; *mhz = type == 1 ? 210 : type == 2 ? 405 : 9999; return 0; }
 ret nvmlDeviceGetMaxClockInfo(dev d, int type, u32 *mhz) { ENTER(d); if (d->n) return 3; *mhz = type == 1 ? 3120 : type == 2 ? 10501 : 9999; return 0; }
