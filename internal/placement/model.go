@@ -113,6 +113,9 @@ type Variant struct {
 	Dense, Experts int64
 	Count, Used    int
 	Memory         Memory
+	// Measured are curves that were measured with it; of those that fit an engine's
+	// place the first counts. They decide nothing, see speed.go.
+	Measured []Curve
 }
 
 // ladder is the cache's types from the best to the smallest.

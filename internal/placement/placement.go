@@ -13,6 +13,7 @@
 //	pack.go                     whether a crew fits on the cards, and where it works fastest
 //	refusal.go                  what is missing, and the nearest plans that fit
 //	speed.go                    tokens per second from bytes and bandwidth
+//	measured.go                 tokens per second as they were measured, where they were
 //	layout.go, flags.go         the answer, its proof (Check), the engine's command line
 //	text.go                     the answer for people: table, bars, reasons
 //

@@ -48,6 +48,9 @@ type Speed struct {
 	// turns. CeilingTogether is what the bandwidth allows then.
 	Together        float64 `json:"beside_others"`
 	CeilingTogether float64 `json:"ceiling_beside_others"`
+	// Measured is what All, Worker and Together rest on where this was measured here;
+	// nil where they are worked out.
+	Measured *Measurement `json:"measured,omitempty"`
 }
 
 // step is the time of one step of an engine, in seconds.
@@ -149,6 +152,7 @@ func (p *problem) speed(pl place, places []place) Speed {
 		CeilingTogether: perSecond(pl.slots, beside.reads),
 	}
 	s.Worker = s.All / float64(pl.slots)
+	p.measure(&s, pl, real, turnsOn(places))
 	return s
 }
 

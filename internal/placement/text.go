@@ -73,12 +73,15 @@ func (l *Layout) WriteText(w io.Writer) error {
 	fmt.Fprintln(t, "ROLE\tMODEL\tQUANT\tWORKERS\tWINDOW\tCACHE\tON\tNEEDS\tALONE\tEACH\tALL")
 	for _, s := range l.Servers {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Role, s.Title, s.Quant, s.Slots, s.Context, s.KV, s.where(),
-			mib(sum(s.Need).Total()), rate(s.Speed.One), rate(s.Speed.Worker), rate(s.Speed.All))
+			mib(sum(s.Need).Total()), rate(s.Speed.One), rate(s.Speed.Worker), rate(s.Speed.All)+s.Speed.mark())
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	fmt.Fprintln(w, "ALONE, EACH, ALL: tokens/s of one worker alone, of each when all are busy with full windows, of all together.")
+	if slices.ContainsFunc(l.Servers, func(s Server) bool { return s.Speed.Measured != nil }) {
+		fmt.Fprintln(w, "* measured here (monitor bench --list), not worked out.")
+	}
 	if l.Together > 0 {
 		fmt.Fprintf(w, "All engines busy: about %s tokens/s, %.0f %% of the %s that the cards' bandwidth allows.\n", rate(l.Together), 100*l.Together/max(l.Ceiling, 1), rate(l.Ceiling))
 	}
@@ -158,6 +161,14 @@ func (s Server) where() string {
 		out += fmt.Sprintf(" + host (%d layers)", s.HostLayers)
 	}
 	return out
+}
+
+// mark is a star where the speed was measured.
+func (s Speed) mark() string {
+	if s.Measured != nil {
+		return "*"
+	}
+	return ""
 }
 
 // rate is tokens per second as exactly as they are known.
