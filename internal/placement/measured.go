@@ -140,3 +140,21 @@ func (p *problem) remarkMeasured(l *Layout, s *seat, pl place) {
 		l.Notes = append(l.Notes, fmt.Sprintf("%s: the measurement recommends %d workers; more wrote hardly more together, and each of them less", s.Role, c.Best))
 	}
 }
+
+// Ceiling is what a card's bandwidth allows so many busy workers of an engine to write
+// together, in tokens per second, when their windows are in use to a share of [0, 1]: the
+// formula of Speed, for settings that no plan chose. The engine lies whole on the card. 0
+// where the bandwidth is not known; the error is the memory model's.
+func Ceiling(v Variant, d Device, s Settings, busy int, full float64) (float64, error) {
+	if d.Bandwidth <= 0 || busy < 1 || s.Slots < busy {
+		return 0, nil
+	}
+	s.GPULayers, s.Split = -1, nil
+	need, err := v.Memory.Need(s)
+	if err != nil {
+		return 0, err
+	}
+	p := &problem{pl: &Planner{models: []Model{{Variants: []Variant{v}}}}, devs: []Device{d}}
+	pl := place{config: config{slots: s.Slots, context: s.Context / s.Slots}, devices: []int{0}, layers: []int{v.Layers + 1}, need: need}
+	return perSecond(busy, p.stepOf(pl, busy, full, []float64{float64(d.Bandwidth)}, once).reads), nil
+}

@@ -15,7 +15,7 @@ type migration []string
 
 // migrations are all of them; a database at version n has had the first n. Those
 // that were released are never changed, only followed.
-func migrations() []migration { return []migration{firstSchema(), measuredLoads()} }
+func migrations() []migration { return []migration{firstSchema(), measuredLoads(), thirdSchema()} }
 
 // firstSchema: times are Unix milliseconds, durations microseconds, hashes hex
 // SHA-256. Texts that come from outside are made valid UTF-8 on the way in,
@@ -64,6 +64,20 @@ func measuredLoads() migration {
 			predicted_host BIGINT NOT NULL, reported_host BIGINT NOT NULL,
 			driver BIGINT, at_ms BIGINT NOT NULL, times BIGINT NOT NULL,
 			PRIMARY KEY (model, settings, engine, card))`,
+	}
+}
+
+// thirdSchema: how fast models were measured to write, and what jobs drew, in joules.
+func thirdSchema() migration {
+	return migration{
+		`CREATE TABLE speeds (
+			model TEXT NOT NULL, engine TEXT NOT NULL, card TEXT NOT NULL, settings TEXT NOT NULL,
+			curve TEXT NOT NULL, at_ms BIGINT NOT NULL,
+			PRIMARY KEY (model, engine, card, settings))`,
+		// Like the ledger it does not refer to jobs: it outlives them.
+		`CREATE TABLE energy (
+			job TEXT PRIMARY KEY, joules DOUBLE PRECISION NOT NULL, source TEXT NOT NULL,
+			known BIGINT NOT NULL, why TEXT NOT NULL, estimated BIGINT NOT NULL, unseen_us BIGINT NOT NULL)`,
 	}
 }
 
