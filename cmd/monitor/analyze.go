@@ -203,7 +203,9 @@ func (p *Program) chooseModel(ctx context.Context, name string, workers int) (pi
 
 // defaultWorkers is how many slots suit a machine: on two cores four slots give
 // 168 tokens/s against 117 of one and 178 of eight (measured with SmolLM2-135M
-// by llama.cpp's batched bench, November 2026); a GPU gains up to 8 and more.
+// by llama.cpp's batched bench, November 2026); a GPU gains up to 8 and more. What
+// `monitor bench` measured for a model on this machine's processor goes before it
+// (measuredWorkers).
 func defaultWorkers(m catalog.Machine) int {
 	if m.VRAMBytes > 0 {
 		return 8

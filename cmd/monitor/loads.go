@@ -15,6 +15,7 @@ import (
 	"monitor/internal/gguf"
 	"monitor/internal/gpu"
 	"monitor/internal/memory"
+	"monitor/internal/placement"
 	"monitor/internal/runner"
 	"monitor/internal/store"
 )
@@ -278,12 +279,15 @@ type measured struct {
 	// overheads by the name of a card: what a process holds there beyond what the
 	// engine reports, in bytes, the most that was seen. Not there where no driver told.
 	overheads map[string]int64
+	// curves are the speeds that were measured with this engine, by the model's sum, the
+	// last measurement first.
+	curves map[string][]placement.Curve
 }
 
 // measuredNeeds reads what was measured with an engine's build on these cards: a
 // plan takes it instead of predictions.
 func measuredNeeds(ctx context.Context, s *store.Store, build string, gpus []gpu.Device) (*measured, error) {
-	m := &measured{engine: build, gpus: gpus, loads: map[store.LoadKey]store.Load{}, overheads: map[string]int64{}}
+	m := &measured{engine: build, gpus: gpus, loads: map[store.LoadKey]store.Load{}, overheads: map[string]int64{}, curves: map[string][]placement.Curve{}}
 	all, err := s.Loads().All(ctx)
 	if err != nil {
 		return nil, err
@@ -298,6 +302,15 @@ func measuredNeeds(ctx context.Context, s *store.Store, build string, gpus []gpu
 		}
 		if seen > 0 {
 			m.overheads[g.Name] = n
+		}
+	}
+	benches, err := curves(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range benches {
+		if c, err := b.curve(); err == nil && b.Engine == build { // one that is none is of no use
+			m.curves[b.Model] = append(m.curves[b.Model], c)
 		}
 	}
 	return m, nil

@@ -255,6 +255,7 @@ func (a engineFacts) correct(v placement.Variant, in catalog.Installed) placemen
 	if a.measured == nil || len(in.Files) == 0 {
 		return v
 	}
+	v.Measured = a.measured.curves[in.Files[0].SHA256]
 	return v.Corrected(func(s memory.Settings, n memory.Need) memory.Need {
 		n, l := a.measured.of(in.Files[0].SHA256, s, n)
 		if l != nil {

@@ -94,7 +94,7 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 	})
 	root.AddCommand(
 		setupCommand{p}.command(), analysis{p}.command(), jobCommands{p}.command(), reportCommand{p}.command(),
-		engineCommands{p}.command(), modelCommands{p}.command(), doctorCommand{p}.command(), gpuCommand{p}.command(), planCommand{p}.command(),
+		engineCommands{p}.command(), modelCommands{p}.command(), doctorCommand{p}.command(), gpuCommand{p}.command(), planCommand{p}.command(), benchCommand{p}.command(),
 		configCommands{p}.command(), completionCommand(p, root), p.versionCommand(),
 	)
 	wrapArgs(root)
