@@ -132,7 +132,7 @@ type work struct {
 func (p analysis) newWork(spec pipeline.AnalyzeSpec) work {
 	c := p.newCrew(spec.Model)
 	return work{c, pipeline.NewAnalyze(pipeline.AnalyzeConfig{
-		Crew: c, Reports: p.folders.reports(), Tool: "monitor " + version, Scan: p.scanOptions(),
+		Crew: c, Reports: p.folders.reports(), Tool: "monitor " + version, Scan: p.scanOptions(), Energy: p.energyOf,
 	})}
 }
 
@@ -228,17 +228,19 @@ func (p analysis) runJob(ctx context.Context, id string, spec pipeline.AnalyzeSp
 			return err
 		}
 	}
-	return p.closing(j, asJSON)
+	return p.closing(context.WithoutCancel(ctx), j, asJSON)
 }
 
 // closing prints how a run ended and makes it an exit code.
-func (p analysis) closing(j job.Job, asJSON bool) error {
-	sum := summaryOf(j)
+func (p analysis) closing(ctx context.Context, j job.Job, asJSON bool) error {
+	sum, drew := summaryOf(j), p.energyOf(ctx, j.ID)
 	if asJSON {
+		v := toJSON(j, true)
+		v.Energy = drew
 		b, err := json.Marshal(struct {
 			Type string `json:"type"`
 			jobJSON
-		}{"result", toJSON(j, true)})
+		}{"result", v})
 		if err != nil {
 			return err
 		}
@@ -273,6 +275,9 @@ func (p analysis) closing(j job.Job, asJSON bool) error {
 		p.printf("\n")
 	}
 	p.printf("Time       %s\n", duration(j.Wall))
+	if drew != nil {
+		p.printf("Energy     %s\n", printable(drew.String()))
+	}
 	if j.Units.Parked > 0 {
 		p.printf("Parked     why: monitor jobs show %s\n", j.ID)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"monitor/internal/job"
 	"monitor/internal/pipeline"
+	"monitor/internal/report"
 )
 
 // jobJSON is a job in `--json` output, version 1; docs/json.md describes it.
@@ -32,6 +33,7 @@ type jobJSON struct {
 	WallSeconds float64           `json:"wall_seconds"`
 	Findings    *findingsJSON     `json:"findings,omitempty"`
 	Reports     map[string]string `json:"reports,omitempty"`
+	Energy      *report.Energy    `json:"energy,omitempty"`
 }
 
 type unitsJSON struct {
@@ -196,13 +198,15 @@ func (p jobCommands) jobShow(ctx context.Context, id string, asJSON bool) error 
 			for _, u := range parked {
 				rows = append(rows, parkedJSON{u.Unit.ID, u.Attempts, u.Reason})
 			}
+			v := toJSON(j, true)
+			v.Energy = p.energyOf(ctx, j.ID)
 			return p.json(struct {
 				Version int `json:"version"`
 				jobJSON
 				ParkedUnits []parkedJSON `json:"parked_units"`
-			}{1, toJSON(j, true), rows})
+			}{1, v, rows})
 		}
-		p.showJob(j)
+		p.showJob(ctx, j)
 		for _, u := range parked {
 			p.printf("parked     %s after %d attempts: %s\n", printable(u.Unit.ID), u.Attempts, printable(u.Reason))
 		}
@@ -210,7 +214,20 @@ func (p jobCommands) jobShow(ctx context.Context, id string, asJSON bool) error 
 	})
 }
 
-func (p jobCommands) showJob(j job.Job) {
+// energyOf is what a job drew, over all its runs; nil where nobody measured it, or
+// where that cannot be read: it is no reason to show nothing else.
+func (p *Program) energyOf(ctx context.Context, id string) *report.Energy {
+	if p.store == nil {
+		return nil
+	}
+	e, err := p.store.EnergyOf(ctx, id)
+	if err != nil || e == nil {
+		return nil
+	}
+	return &report.Energy{Known: e.Known, Joules: e.Joules, Source: e.Source, Why: e.Why, Estimated: e.Estimated, UnseenSeconds: e.Unseen.Seconds()}
+}
+
+func (p jobCommands) showJob(ctx context.Context, j job.Job) {
 	v, s := toJSON(j, true), summaryOf(j)
 	p.printf("job        %s (%s)\nstate      %s\n", j.ID, j.Kind, j.State)
 	if j.Error != "" {
@@ -224,6 +241,9 @@ func (p jobCommands) showJob(j job.Job) {
 	p.printf("units      %d total, %d answered, %d cached, %d parked\n", j.Units.Total, j.Units.Done, j.Units.Cached, j.Units.Parked)
 	p.printf("calls      %d, tokens %d in (%d cached), %d out\n", j.Calls, j.Tokens.Prompt, j.Tokens.Cached, j.Tokens.Output)
 	p.printf("time       %s\n", duration(j.Wall))
+	if e := p.energyOf(ctx, j.ID); e != nil {
+		p.printf("energy     %s\n", printable(e.String()))
+	}
 	if j.State == job.Done {
 		f := s.Findings
 		p.printf("findings   %d by the machine, %d by the model, %d quotes dropped, %d silenced\n", f.Machine, f.Model, f.DroppedQuotes, f.Silenced)
@@ -261,7 +281,7 @@ func (p jobCommands) jobWatch(ctx context.Context, id string, asJSON bool) error
 			j = now
 		}
 		show.close()
-		return analysis(p).closing(j, asJSON)
+		return analysis(p).closing(ctx, j, asJSON)
 	})
 }
 

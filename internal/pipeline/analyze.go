@@ -14,6 +14,7 @@ import (
 	"monitor/internal/codebase"
 	"monitor/internal/job"
 	"monitor/internal/llm"
+	"monitor/internal/report"
 )
 
 // AnalyzeKind is the name under which analyses are stored.
@@ -61,6 +62,9 @@ type AnalyzeConfig struct {
 	Tool string
 	// Scan bounds the reading of trees.
 	Scan codebase.Options
+	// Energy says what a job has drawn so far, for the report; nil, or a nil answer, is
+	// not measured.
+	Energy func(ctx context.Context, job string) *report.Energy
 }
 
 // Analyze is the job kind that reads a codebase and reports on it. Stage 0 is a

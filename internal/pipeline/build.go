@@ -162,6 +162,9 @@ func (a *Analyze) build(ctx context.Context, j job.Job, s AnalyzeSpec, sc *scann
 			PromptTokens: j.Tokens.Prompt, CachedTokens: j.Tokens.Cached, OutputTokens: j.Tokens.Output, WallSeconds: j.Wall.Seconds(),
 		},
 	}
+	if a.cfg.Energy != nil {
+		rep.Counts.Energy = a.cfg.Energy(ctx, j.ID)
+	}
 	for p, is := range sc.changed {
 		if is {
 			rep.Changed = append(rep.Changed, p)

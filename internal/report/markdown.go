@@ -83,6 +83,9 @@ func (m *markdown) head() {
 		row("Tokens", fmt.Sprintf("%s in (%s of them cached), %s out, over %s in %s%s",
 			count(c.PromptTokens), count(c.CachedTokens), count(c.OutputTokens),
 			plural(c.ModelCalls, "call", "calls"), seconds(c.WallSeconds), rate(c)))
+		if c.Energy != nil {
+			row("Energy", mdText(c.Energy.String()))
+		}
 		row("Quotes dropped", count(c.DroppedQuotes)+" (a model's quote that is not in the file is not shown)")
 	}
 	m.p("\n| findings | high | medium | low |\n|---|---:|---:|---:|\n")

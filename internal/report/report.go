@@ -90,15 +90,17 @@ type Model struct {
 
 // Counts of units, calls and tokens of the job.
 type Counts struct {
-	Units         int     `json:"units"`
-	Done          int     `json:"done"` // answered in this job
-	Cached        int     `json:"cached"`
-	Parked        int     `json:"parked"`
-	ModelCalls    int     `json:"model_calls"`
-	PromptTokens  int     `json:"prompt_tokens"`
-	CachedTokens  int     `json:"cached_tokens"`
-	OutputTokens  int     `json:"output_tokens"`
-	WallSeconds   float64 `json:"wall_seconds"`
+	Units        int     `json:"units"`
+	Done         int     `json:"done"` // answered in this job
+	Cached       int     `json:"cached"`
+	Parked       int     `json:"parked"`
+	ModelCalls   int     `json:"model_calls"`
+	PromptTokens int     `json:"prompt_tokens"`
+	CachedTokens int     `json:"cached_tokens"`
+	OutputTokens int     `json:"output_tokens"`
+	WallSeconds  float64 `json:"wall_seconds"`
+	// Energy is what the job drew until the report was made; nil where nobody measured.
+	Energy        *Energy `json:"energy,omitempty"`
 	DroppedQuotes int     `json:"dropped_quotes"`
 	// Silenced findings by a baseline.
 	Silenced int `json:"silenced"`

@@ -60,6 +60,11 @@ func complete(r *Report) *Report {
 		c.Created = time.Time{} // RFC 3339 has no such year
 	}
 	c.Counts.WallSeconds = finite(c.Counts.WallSeconds)
+	if e := c.Counts.Energy; e != nil {
+		e = new(*e)
+		e.Joules, e.UnseenSeconds = finite(e.Joules), finite(e.UnseenSeconds)
+		c.Counts.Energy = e
+	}
 	c.Languages = notNil(c.Languages)
 	c.Files = append([]File{}, c.Files...)
 	for i := range c.Files {

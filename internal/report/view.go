@@ -346,6 +346,9 @@ func runFacts(r *Report) []fact {
 		add("Model calls", count(c.ModelCalls))
 		add("Tokens in", fmt.Sprintf("%s, %s of them cached", count(c.PromptTokens), count(c.CachedTokens)))
 		add("Tokens out", count(c.OutputTokens)+rate(c))
+		if c.Energy != nil {
+			add("Energy", c.Energy.String())
+		}
 		add("Quotes dropped", count(c.DroppedQuotes)+", because they are not in the file")
 	}
 	add("Wall time", seconds(c.WallSeconds))
