@@ -132,7 +132,8 @@ type work struct {
 func (p analysis) newWork(spec pipeline.AnalyzeSpec) work {
 	c := p.newCrew(spec.Model)
 	return work{c, pipeline.NewAnalyze(pipeline.AnalyzeConfig{
-		Crew: c, Reports: p.folders.reports(), Tool: "monitor " + version, Scan: p.scanOptions(), Energy: p.energyOf,
+		Crew: c, Reports: p.folders.reports(), Tool: "monitor " + version, Scan: p.scanOptions(),
+		Energy: func(ctx context.Context, id string) *report.Energy { return energyOf(ctx, p.store, id) },
 	})}
 }
 
@@ -233,7 +234,7 @@ func (p analysis) runJob(ctx context.Context, id string, spec pipeline.AnalyzeSp
 
 // closing prints how a run ended and makes it an exit code.
 func (p analysis) closing(ctx context.Context, j job.Job, asJSON bool) error {
-	sum, drew := summaryOf(j), p.energyOf(ctx, j.ID)
+	sum, drew := summaryOf(j), energyOf(ctx, p.store, j.ID)
 	if asJSON {
 		v := toJSON(j, true)
 		v.Energy = drew

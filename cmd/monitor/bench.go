@@ -274,7 +274,7 @@ func (p benchCommand) remember(ctx context.Context, b benchJSON) error {
 	}
 	curve, err := json.Marshal(b)
 	if err == nil {
-		err = p.store.Speeds().Put(ctx, store.Speed{SpeedKey: store.SpeedKey{Model: b.Model, Engine: b.Engine, Card: b.Card, Settings: b.Settings}, Curve: curve, At: b.At})
+		err = p.store.Measured().PutSpeed(ctx, store.Speed{SpeedKey: store.SpeedKey{Model: b.Model, Engine: b.Engine, Card: b.Card, Settings: b.Settings}, Curve: curve, At: b.At})
 	}
 	return err
 }
@@ -282,7 +282,7 @@ func (p benchCommand) remember(ctx context.Context, b benchJSON) error {
 // curves are the measurements of the store, the last one first. One that another
 // version wrote and this one cannot read is left out.
 func curves(ctx context.Context, s *store.Store) ([]benchJSON, error) {
-	all, err := s.Speeds().All(ctx)
+	all, err := s.Measured().Speeds(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -326,7 +326,7 @@ func (p benchCommand) list(ctx context.Context, asJSON bool) error {
 
 // measuredWorkers is the number of workers that was recommended for a model on
 // this machine's processor, with the engine that would run it; 0 without one.
-func (p *Program) measuredWorkers(ctx context.Context, sha string) (int, string) {
+func (p benchCommand) measuredWorkers(ctx context.Context, sha string) (int, string) {
 	if p.store == nil || sha == "" {
 		return 0, ""
 	}

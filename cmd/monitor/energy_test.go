@@ -35,7 +35,7 @@ func TestJobsShowWhatTheyDrew(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer db.Close()
-		if err := db.AddEnergy(t.Context(), id, e); err != nil {
+		if err := db.Measured().AddEnergy(t.Context(), id, e); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"monitor/internal/job"
 	"monitor/internal/pipeline"
 	"monitor/internal/report"
+	"monitor/internal/store"
 )
 
 // jobJSON is a job in `--json` output, version 1; docs/json.md describes it.
@@ -199,7 +200,7 @@ func (p jobCommands) jobShow(ctx context.Context, id string, asJSON bool) error 
 				rows = append(rows, parkedJSON{u.Unit.ID, u.Attempts, u.Reason})
 			}
 			v := toJSON(j, true)
-			v.Energy = p.energyOf(ctx, j.ID)
+			v.Energy = energyOf(ctx, p.store, j.ID)
 			return p.json(struct {
 				Version int `json:"version"`
 				jobJSON
@@ -216,11 +217,11 @@ func (p jobCommands) jobShow(ctx context.Context, id string, asJSON bool) error 
 
 // energyOf is what a job drew, over all its runs; nil where nobody measured it, or
 // where that cannot be read: it is no reason to show nothing else.
-func (p *Program) energyOf(ctx context.Context, id string) *report.Energy {
-	if p.store == nil {
+func energyOf(ctx context.Context, s *store.Store, id string) *report.Energy {
+	if s == nil {
 		return nil
 	}
-	e, err := p.store.EnergyOf(ctx, id)
+	e, err := s.Measured().EnergyOf(ctx, id)
 	if err != nil || e == nil {
 		return nil
 	}
@@ -241,7 +242,7 @@ func (p jobCommands) showJob(ctx context.Context, j job.Job) {
 	p.printf("units      %d total, %d answered, %d cached, %d parked\n", j.Units.Total, j.Units.Done, j.Units.Cached, j.Units.Parked)
 	p.printf("calls      %d, tokens %d in (%d cached), %d out\n", j.Calls, j.Tokens.Prompt, j.Tokens.Cached, j.Tokens.Output)
 	p.printf("time       %s\n", duration(j.Wall))
-	if e := p.energyOf(ctx, j.ID); e != nil {
+	if e := energyOf(ctx, p.store, j.ID); e != nil {
 		p.printf("energy     %s\n", printable(e.String()))
 	}
 	if j.State == job.Done {

@@ -174,7 +174,7 @@ func (p planCommand) planned(ctx context.Context, cat *catalog.Catalog, name str
 	spec := pipeline.ModelSpec{Name: inst.Name, File: inst.Path(), SHA256: sum, Trial: row.Trial, Better: row.Instead}
 	spec.Workers, spec.Window = cmp.Or(workers, defaultWorkers(m)), cmp.Or(set.Window, 8192)
 	if workers == 0 && errors.Is(planErr, errNoCard) && m.VRAMBytes == 0 {
-		if n, words := p.measuredWorkers(ctx, sum); n > 0 {
+		if n, words := benchCommand(p).measuredWorkers(ctx, sum); n > 0 {
 			spec.Workers = n
 			fmt.Fprintf(p.Stderr, "%s works with %s\n", inst.Name, words)
 		}

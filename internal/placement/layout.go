@@ -218,8 +218,8 @@ func (p *problem) remark(l *Layout, s *seat, pl place) {
 	if s.Fill && pl.slots == s.Slots {
 		l.Notes = append(l.Notes, fmt.Sprintf("%s: %d workers are the profile's upper bound; more would fit or be of no use", s.Role, s.Slots))
 	}
-	p.remarkMeasured(l, s, pl)
-	if c, ok := p.curve(pl); pl.slots > workersMeasured && (!ok || c.last() < pl.slots) {
+	l.remarkMeasured(p, s, pl)
+	if c, ok := curveOf(p, pl); pl.slots > workersMeasured && (!ok || c.last() < pl.slots) {
 		l.Notes = append(l.Notes, fmt.Sprintf("%s: the speed of more than %d workers is worked out, not fitted to measurements", s.Role, workersMeasured))
 	}
 	if m.Note != "" {

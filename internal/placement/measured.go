@@ -76,9 +76,9 @@ type Measurement struct {
 	Words string `json:"measured"`
 }
 
-// curve is the measured curve for an engine in its place: the same card, the same
+// curveOf is the measured curve for an engine in its place: the same card, the same
 // cache, all layers there. Layers elsewhere are another thing, and so is a model on two cards.
-func (p *problem) curve(pl place) (Curve, bool) {
+func curveOf(p *problem, pl place) (Curve, bool) {
 	if len(pl.devices) != 1 || pl.hostLayers > 0 {
 		return Curve{}, false
 	}
@@ -90,11 +90,11 @@ func (p *problem) curve(pl place) (Curve, bool) {
 	return Curve{}, false
 }
 
-// measure puts what was measured in the place of what was worked out. The windows of a
+// measured puts what was measured in the place of what was worked out. The windows of a
 // Speed are empty or full and those of the measurement were in between: what the
 // cards' bandwidth takes for the difference is added, or nothing where it is not known.
-func (p *problem) measure(s *Speed, pl place, pace []float64, turns func(int) float64) {
-	c, ok := p.curve(pl)
+func (s *Speed) measured(p *problem, pl place, pace []float64, turns func(int) float64) {
+	c, ok := curveOf(p, pl)
 	if !ok {
 		return
 	}
@@ -122,8 +122,8 @@ func (p *problem) measure(s *Speed, pl place, pace []float64, turns func(int) fl
 }
 
 // remarkMeasured says what of an engine's speed was measured, and what was not.
-func (p *problem) remarkMeasured(l *Layout, s *seat, pl place) {
-	c, ok := p.curve(pl)
+func (l *Layout) remarkMeasured(p *problem, s *seat, pl place) {
+	c, ok := curveOf(p, pl)
 	if !ok {
 		return
 	}

@@ -152,7 +152,7 @@ func (p *problem) speed(pl place, places []place) Speed {
 		CeilingTogether: perSecond(pl.slots, beside.reads),
 	}
 	s.Worker = s.All / float64(pl.slots)
-	p.measure(&s, pl, real, turnsOn(places))
+	s.measured(p, pl, real, turnsOn(places))
 	return s
 }
 

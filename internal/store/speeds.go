@@ -24,15 +24,15 @@ type Speed struct {
 	At    time.Time
 }
 
-// Speeds are the speeds that were measured.
-type Speeds struct{ s *Store }
+// Measured is what was measured beside loads: speeds, and the energy of jobs.
+type Measured struct{ s *Store }
 
-// Speeds returns the measured speeds of this store.
-func (s *Store) Speeds() Speeds { return Speeds{s} }
+// Measured returns the measurements of this store.
+func (s *Store) Measured() Measured { return Measured{s} }
 
-// Put stores a measurement; one with the same key is replaced. The error says that
+// PutSpeed stores a measurement; one with the same key is replaced. The error says that
 // the curve is no JSON object, or is the database's.
-func (t Speeds) Put(ctx context.Context, v Speed) error {
+func (t Measured) PutSpeed(ctx context.Context, v Speed) error {
 	var object map[string]json.RawMessage
 	if v.Model == "" || json.Unmarshal(v.Curve, &object) != nil {
 		return errors.New("a measured speed needs its model's sum and a curve that is a JSON object")
@@ -43,8 +43,8 @@ func (t Speeds) Put(ctx context.Context, v Speed) error {
 	return t.s.Explain(err)
 }
 
-// All returns every measurement, the last one first.
-func (t Speeds) All(ctx context.Context) ([]Speed, error) {
+// Speeds returns every measurement, the last one first.
+func (t Measured) Speeds(ctx context.Context) ([]Speed, error) {
 	rows, err := t.s.db.Query(ctx, `SELECT model, engine, card, settings, curve, at_ms FROM speeds ORDER BY at_ms DESC, model, engine, card, settings`)
 	if err != nil {
 		return nil, t.s.Explain(err)
@@ -82,7 +82,7 @@ type Energy struct {
 // AddEnergy adds what a run of a job drew to what its earlier runs did: it is known
 // only if that of all runs is. An unknown run that follows known ones says why. A job that
 // is removed leaves its energy on the books, as its calls.
-func (s *Store) AddEnergy(ctx context.Context, job string, e Energy) error {
+func (t Measured) AddEnergy(ctx context.Context, job string, e Energy) error {
 	if !(e.Joules >= 0) || e.Joules > 1e15 || e.Unseen < 0 || !e.Known && e.Why == "" {
 		return fmt.Errorf("a job's energy of %v J (known: %v, because %q)", e.Joules, e.Known, e.Why)
 	}
@@ -92,21 +92,21 @@ func (s *Store) AddEnergy(ctx context.Context, job string, e Energy) error {
 		}
 		return 0
 	}
-	_, err := s.db.Exec(ctx, `INSERT INTO energy (job, joules, source, known, why, estimated, unseen_us) VALUES ($1, $2, $3, $4, $5, $6, $7)
+	_, err := t.s.db.Exec(ctx, `INSERT INTO energy (job, joules, source, known, why, estimated, unseen_us) VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (job) DO UPDATE SET joules = energy.joules + excluded.joules, known = energy.known * excluded.known,
 			source = CASE WHEN excluded.source <> '' THEN excluded.source ELSE energy.source END,
 			why = CASE WHEN energy.known = 0 THEN energy.why ELSE excluded.why END,
 			estimated = CASE WHEN excluded.estimated > energy.estimated THEN excluded.estimated ELSE energy.estimated END, unseen_us = energy.unseen_us + excluded.unseen_us`,
 		job, e.Joules, plain(e.Source), flag(e.Known), plain(e.Why), flag(e.Estimated), e.Unseen.Microseconds())
-	return s.Explain(err)
+	return t.s.Explain(err)
 }
 
 // EnergyOf returns what a job drew; nil where nobody measured it, as of jobs that an
 // earlier version ran.
-func (s *Store) EnergyOf(ctx context.Context, job string) (*Energy, error) {
-	rows, err := s.db.Query(ctx, `SELECT joules, source, known, why, estimated, unseen_us FROM energy WHERE job = $1`, job)
+func (t Measured) EnergyOf(ctx context.Context, job string) (*Energy, error) {
+	rows, err := t.s.db.Query(ctx, `SELECT joules, source, known, why, estimated, unseen_us FROM energy WHERE job = $1`, job)
 	if err != nil {
-		return nil, s.Explain(err)
+		return nil, t.s.Explain(err)
 	}
 	defer rows.Close()
 	var found *Energy
@@ -114,9 +114,9 @@ func (s *Store) EnergyOf(ctx context.Context, job string) (*Energy, error) {
 		var known, estimated, unseen int64
 		found = new(Energy)
 		if err := rows.Scan(&found.Joules, &found.Source, &known, &found.Why, &estimated, &unseen); err != nil {
-			return nil, s.Explain(err)
+			return nil, t.s.Explain(err)
 		}
 		found.Known, found.Estimated, found.Unseen = known != 0, estimated != 0, time.Duration(unseen)*time.Microsecond
 	}
-	return found, s.Explain(rows.Err())
+	return found, t.s.Explain(rows.Err())
 }
