@@ -167,7 +167,8 @@ func (b benchJSON) filled() int { return int(math.Round(b.Prompt + b.Answer/2)) 
 // curve is the measurement as the planner takes it. The error says that it is
 // not one that it can take.
 func (b benchJSON) curve() (placement.Curve, error) {
-	c := placement.Curve{Card: b.Card, KV: b.KV, Filled: b.filled(), Best: b.Best, Words: fmt.Sprintf("%s, %s, answers of %.0f tokens", b.At.Format(time.DateOnly), b.Engine, b.Answer)}
+	c := placement.Curve{Card: b.Card, KV: b.KV, Filled: b.filled(), Best: b.Best,
+		Words: fmt.Sprintf("%s, %s, reading prompts of %.0f tokens for answers of %.0f", b.At.Format(time.DateOnly), b.Engine, b.Prompt, b.Answer)}
 	for _, p := range b.Points {
 		c.Points = append(c.Points, placement.Point{Workers: p.Workers, Rate: p.Rate})
 	}

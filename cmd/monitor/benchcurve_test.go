@@ -105,7 +105,7 @@ func TestPointsOfRounds(t *testing.T) {
 	}
 	b.Card, b.KV, b.Engine, b.At = "RTX 4090", "f16", "b1", time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
 	c, err := b.curve()
-	if rate, ok := c.At(3); err != nil || !ok || rate != 25 || c.Filled != 110 || c.Best != 4 || c.Words != "2026-11-20, b1, answers of 20 tokens" {
+	if rate, ok := c.At(3); err != nil || !ok || rate != 25 || c.Filled != 110 || c.Best != 4 || c.Words != "2026-11-20, b1, reading prompts of 100 tokens for answers of 20" {
 		t.Errorf("%+v (%v)", c, err)
 	}
 	if quantile([]int{}, 0.5) != 0 || quantile([]int{3, 1, 2}, 0) != 1 || quantile([]int{3, 1, 2}, 1) != 3 || middle([]float64{4, 1, 2, 3}) != 2.5 {

@@ -90,6 +90,21 @@ func TestALoadIsMeasuredAndTheNextPlanTakesIt(t *testing.T) {
 	if err := db.Loads().Put(ctx, l); err != nil {
 		t.Fatal(err)
 	}
+	for _, b := range []benchJSON{
+		{Version: 1, Model: "f00d", Engine: e.Build, Card: gpus[0].Name, KV: "q8_0", Best: 8, Points: []benchPoint{{Workers: 1, Rate: 100}, {Workers: 8, Rate: 500}}},
+		{Version: 1, Model: "f00d", Engine: "another build", Card: gpus[0].Name, KV: "q8_0", Best: 2, Points: []benchPoint{{Workers: 1, Rate: 100}}},
+		{Version: 1, Model: "f00d", Engine: e.Build, Card: "no curve", KV: "q8_0", Points: []benchPoint{{Workers: 1, Rate: -1}}},
+		{Version: 2, Model: "f00d", Engine: e.Build, Card: "of a later version", KV: "q8_0", Points: []benchPoint{{Workers: 1, Rate: 1}}},
+		{Version: 1, Model: "beef", Engine: e.Build, Card: gpus[0].Name, KV: "q8_0", Points: []benchPoint{{Workers: 1, Rate: 7}}},
+	} {
+		curve, err := json.Marshal(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Measured().PutSpeed(ctx, store.Speed{SpeedKey: store.SpeedKey{Model: b.Model, Engine: b.Engine, Card: b.Card}, Curve: curve, At: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	known, err := measuredNeeds(ctx, db, e.Build, gpus)
 	if err != nil || known.overheads[gpus[0].Name] != 400<<20 {
 		t.Fatalf("%+v (%v)", known, err)
@@ -178,6 +193,9 @@ func planWithLoad(t *testing.T, known *measured, n memory.Need, more int64) {
 		{Model: row.Name, Quant: quant, KV: "q8_0", Slots: 4, Context: 8192, On: []int{0}},
 		{Model: row.Name, Quant: quant, KV: "q8_0", Slots: 2, Context: 16384, On: []int{0}},
 	}}
+	if got := corrected.Measured; len(got) != 1 || got[0].Card != "NVIDIA GeForce RTX 4090" || got[0].Best != 8 {
+		t.Errorf("the measured curve does not reach the plan: %+v", got)
+	}
 	if got := about.measuredIn(layout); len(got) != 1 || got[0].Cards.Difference != more+1000 || got[0].Overhead == nil || *got[0].Overhead != 400<<20 {
 		t.Errorf("%+v", got)
 	}

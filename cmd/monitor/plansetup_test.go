@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"monitor/internal/fakeengine"
 	"monitor/internal/gguf"
 	"monitor/internal/gpu"
 	"monitor/internal/needs"
@@ -111,6 +113,59 @@ func TestAnalyzeIsPlanned(t *testing.T) {
 		}
 		if got := [2]int{spec.Workers, spec.Window}; got != c.want || spec.KV != c.kv || (c.say == "") != (said.Len() == 0) || !strings.Contains(said.String(), c.say) {
 			t.Errorf("%d MiB, %d workers, window %d: %v cache %q, want %v %q; said %q", c.mib, c.workers, c.window, got, spec.KV, c.want, c.kv, said)
+		}
+	}
+}
+
+// Where there is no card, the number of workers that was measured for this model with this
+// engine goes before the rule; the owner's number goes before both.
+func TestAnalyzeTakesTheMeasuredWorkers(t *testing.T) {
+	ctx := context.Background()
+	for _, c := range []struct {
+		name        string
+		mib         int64
+		engine      string
+		model, card string
+		owner, want int
+	}{
+		{"measured", 0, "it", "it", cpuOnly, 0, 6},
+		{"the owner's", 0, "it", "it", cpuOnly, 3, 3},
+		{"another engine", 0, "another", "it", cpuOnly, 0, 4},
+		{"another model", 0, "it", "another", cpuOnly, 0, 4},
+		{"measured on a card", 0, "it", "it", "NVIDIA of a test", 0, 4},
+		{"a card is planned", 8188, "it", "it", cpuOnly, 0, 8},
+	} {
+		p, said := programOn(t, c.mib)
+		if err := p.openStore(ctx, true); err != nil {
+			t.Fatal(err)
+		}
+		p.settings.Engine.Path = fakeengine.WriteLauncher(t, t.TempDir(), fakeengine.Script{})
+		file := filepath.Join(p.Dir, "SmolLM2-135M-Instruct.Q4_1.gguf")
+		sparseModel(t, "smollm2-135m.Q4_1", file)
+		in, err := p.library().Import(ctx, file, "smollm2-135m", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum, err := p.library().SHA256(ctx, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := p.findEngine(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := benchJSON{Version: 1, Model: map[string]string{"it": sum}[c.model], Engine: map[string]string{"it": cmp.Or(e.Build, e.ID)}[c.engine], Card: c.card, Best: 6,
+			Points: []benchPoint{{Workers: 6, Rate: 100}}}
+		b.Model, b.Engine = cmp.Or(b.Model, "f00d"), cmp.Or(b.Engine, "b1")
+		if err := (benchCommand{p}).remember(ctx, b); err != nil {
+			t.Fatal(err)
+		}
+		spec, err := p.chooseModel(ctx, "", c.owner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if spec.Workers != c.want || strings.Contains(said.String(), "as measured here") != (c.want == 6) {
+			t.Errorf("%s: %d workers, want %d; said %q", c.name, spec.Workers, c.want, said)
 		}
 	}
 }

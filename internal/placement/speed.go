@@ -49,7 +49,8 @@ type Speed struct {
 	Together        float64 `json:"beside_others"`
 	CeilingTogether float64 `json:"ceiling_beside_others"`
 	// Measured is what All, Worker and Together rest on where this was measured here;
-	// nil where they are worked out.
+	// nil where they are worked out. What was measured has the reading of prompts in it, as
+	// work has, and is the lower for it.
 	Measured *Measurement `json:"measured,omitempty"`
 }
 
