@@ -58,7 +58,7 @@ func (p benchCommand) command() *cobra.Command {
 			"moment of the machine hits both. Each request has a number of its own at its start, so that nothing is answered from a cache.\n\n" +
 			"What was measured is stored: monitor plan takes it instead of its estimate, and where there is no graphics card\n" +
 			"monitor analyze takes the recommended number of workers. Recommended is the smallest number that writes within 5 % of\n" +
-			"the most, or within the noise of the rounds. Nothing else should work meanwhile.",
+			"the most, or within the noise of the rounds. Nothing else should work meanwhile: what is too noisy nobody takes.",
 		Example: "  monitor bench\n  monitor bench --model smollm2-135m --slots 1,2,4,8 --plot speed.svg\n  monitor bench --list",
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return p.bench(c.Context(), f) },
@@ -313,13 +313,13 @@ func (p benchCommand) list(ctx context.Context, asJSON bool) error {
 		return nil
 	}
 	w := tabwriter.NewWriter(p.Stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "MODEL\tON\tTAKE\tTOKENS/S BY WORKERS\tCREW/ENGINE\tMEASURED\tENGINE\tSETTINGS")
+	fmt.Fprintln(w, "MODEL\tON\tTAKE\tTOKENS/S BY WORKERS\tNOISE\tCREW/ENGINE\tMEASURED\tENGINE\tSETTINGS")
 	for _, b := range all {
 		var points []string
 		for _, o := range b.Points {
 			points = append(points, fmt.Sprintf("%d:%.0f", o.Workers, o.Rate))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%.3f\t%s\t%s\t%s\n", printable(b.Name), printable(b.Card), b.Best, strings.Join(points, " "), b.Ratio, b.At.Local().Format("2006-01-02 15:04"), printable(b.Engine), printable(b.Settings))
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%.0f %%\t%.3f\t%s\t%s\t%s\n", printable(b.Name), printable(b.Card), b.Best, strings.Join(points, " "), 100*b.Noise, b.Ratio, b.At.Local().Format("2006-01-02 15:04"), printable(b.Engine), printable(b.Settings))
 	}
 	return w.Flush()
 }
@@ -334,7 +334,7 @@ func (p benchCommand) measuredWorkers(ctx context.Context, sha string) (int, str
 	if err != nil {
 		return 0, ""
 	}
-	all = slices.DeleteFunc(all, func(b benchJSON) bool { return b.Model != sha || b.Card != cpuOnly || b.Best < 1 })
+	all = slices.DeleteFunc(all, func(b benchJSON) bool { return b.Model != sha || b.Card != cpuOnly || b.Best < 1 || b.Noise > tooNoisy })
 	if len(all) == 0 {
 		return 0, "" // before an engine is probed for nothing
 	}

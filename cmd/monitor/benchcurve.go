@@ -35,9 +35,17 @@ type benchJSON struct {
 	// Best is the recommended number of workers, Why the reason in a sentence.
 	Best int    `json:"best_workers"`
 	Why  string `json:"why"`
-	// Ratio is the crew's tokens per second over the engine's own, over all points.
+	// Ratio is the crew's tokens per second over the engine's own: the median of all rounds
+	// of all points.
 	Ratio float64 `json:"crew_over_engine"`
+	// Noise is the most that the rounds of a point lie from their middle, as a share of
+	// its Rate. Above tooNoisy nobody takes the curve.
+	Noise float64 `json:"noise"`
 }
+
+// tooNoisy: something else worked on the machine, so that what was measured is not
+// what the crew can do.
+const tooNoisy = 0.25
 
 // benchPoint is one number of workers. Rates are tokens per second.
 type benchPoint struct {
@@ -149,6 +157,7 @@ func (b *benchJSON) finish(rounds map[int][]benchPair) {
 	for i := range b.Points {
 		p := &b.Points[i]
 		p.Speedup = p.Rate / max(b.Points[0].Rate, 1e-9) * float64(b.Points[0].Workers)
+		b.Noise = max(b.Noise, (p.High-p.Low)/2/max(p.Rate, 1e-9))
 		for _, r := range rounds[p.Workers] {
 			ratios = append(ratios, r.crew.rate()/max(r.direct.rate(), 1e-9))
 			all.answers, all.output = all.answers+r.crew.answers, all.output+r.crew.output

@@ -31,6 +31,9 @@ func writeBench(w io.Writer, b benchJSON, unicode bool) error {
 		fmt.Fprintln(w, line)
 	}
 	fmt.Fprintf(w, "\nTake %s: %s.\n", plural(b.Best, "worker"), b.Why)
+	if b.Noise > tooNoisy {
+		fmt.Fprintf(w, "But the rounds differ by up to %.0f %% to either side: something else works on this machine. Neither plans nor analyses take this; measure again when it is quiet, or with more --rounds.\n", 100*b.Noise)
+	}
 	fmt.Fprintf(w, "The crew writes %.1f %% of what the engine does when it is asked directly with the same prompts.\n", 100*b.Ratio)
 	return nil
 }
@@ -77,7 +80,7 @@ func speaksUTF8(getenv func(string) string) bool {
 // spread of the rounds, the engine asked directly, and the line of a speed-up that
 // costs nothing.
 func benchSVG(b benchJSON) string {
-	const width, height, left, right, top, bottom = 720.0, 440.0, 70.0, 24.0, 64.0, 56.0
+	const width, height, left, right, top, bottom = 720.0, 480.0, 70.0, 24.0, 84.0, 74.0
 	last := b.Points[len(b.Points)-1]
 	most := 0.0
 	for _, p := range b.Points {
@@ -94,7 +97,8 @@ func benchSVG(b benchJSON) string {
 	f(`<title>%s</title>`, title)
 	f(`<rect width="100%%" height="100%%" fill="#ffffff"/>`)
 	f(`<text x="%.0f" y="24" font-size="16" fill="#1a1a1a">%s</text>`, left, title)
-	f(`<text x="%.0f" y="44" fill="#444444">%s</text>`, left, html.EscapeString(fmt.Sprintf("%s; %d rounds, prompts of %.0f and answers of %.0f tokens; %d recommended", b.Engine, b.Rounds, b.Prompt, b.Answer, b.Best)))
+	f(`<text x="%.0f" y="44" fill="#444444">%s</text>`, left, html.EscapeString("engine "+b.Engine))
+	f(`<text x="%.0f" y="62" fill="#444444">%d rounds, prompts of %.0f and answers of %.0f tokens; recommended: %d</text>`, left, b.Rounds, b.Prompt, b.Answer, b.Best)
 	for v := 0.0; v <= roof+step/2; v += step {
 		f(`<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="#dddddd"/>`, left, y(v), width-right, y(v))
 		f(`<text x="%.1f" y="%.1f" text-anchor="end" fill="#444444">%g</text>`, left-8, y(v)+4, math.Round(v*100)/100)
@@ -119,7 +123,8 @@ func benchSVG(b benchJSON) string {
 		f(`<circle cx="%.1f" cy="%.1f" r="4" fill="none" stroke="#a63603" stroke-width="1.5"><title>the engine directly: %.1f tokens/s</title></circle>`, x(p.Workers), y(p.Direct), p.Direct)
 		f(`<text x="%.1f" y="%.1f" text-anchor="middle" fill="#444444">%d</text>`, x(p.Workers), height-bottom+18, p.Workers)
 	}
-	f(`<text x="%.0f" y="%.0f" fill="#444444">workers at once; a line: the crew, with the spread of the rounds; rings: the engine asked directly; dashes: a free speed-up</text>`, left, height-14)
+	f(`<text x="%.0f" y="%.0f" fill="#444444">workers at once. Line: the crew, with the spread of its rounds; large dot: recommended.</text>`, left, height-30)
+	f(`<text x="%.0f" y="%.0f" fill="#444444">Rings: the engine asked directly. Dashes: the first point times the number of workers.</text>`, left, height-12)
 	f(`</svg>`)
 	return s.String()
 }

@@ -309,7 +309,7 @@ func measuredNeeds(ctx context.Context, s *store.Store, build string, gpus []gpu
 		return nil, err
 	}
 	for _, b := range benches {
-		if c, err := b.curve(); err == nil && b.Engine == build { // one that is none is of no use
+		if c, err := b.curve(); err == nil && b.Engine == build && b.Noise <= tooNoisy { // one that is none is of no use
 			m.curves[b.Model] = append(m.curves[b.Model], c)
 		}
 	}

@@ -95,6 +95,7 @@ func TestALoadIsMeasuredAndTheNextPlanTakesIt(t *testing.T) {
 		{Version: 1, Model: "f00d", Engine: "another build", Card: gpus[0].Name, KV: "q8_0", Best: 2, Points: []benchPoint{{Workers: 1, Rate: 100}}},
 		{Version: 1, Model: "f00d", Engine: e.Build, Card: "no curve", KV: "q8_0", Points: []benchPoint{{Workers: 1, Rate: -1}}},
 		{Version: 2, Model: "f00d", Engine: e.Build, Card: "of a later version", KV: "q8_0", Points: []benchPoint{{Workers: 1, Rate: 1}}},
+		{Version: 1, Model: "f00d", Engine: e.Build, Card: "in a storm", KV: "q8_0", Noise: 0.3, Points: []benchPoint{{Workers: 1, Rate: 1}}},
 		{Version: 1, Model: "beef", Engine: e.Build, Card: gpus[0].Name, KV: "q8_0", Points: []benchPoint{{Workers: 1, Rate: 7}}},
 	} {
 		curve, err := json.Marshal(b)

@@ -127,13 +127,15 @@ func TestAnalyzeTakesTheMeasuredWorkers(t *testing.T) {
 		engine      string
 		model, card string
 		owner, want int
+		noise       float64
 	}{
-		{"measured", 0, "it", "it", cpuOnly, 0, 6},
-		{"the owner's", 0, "it", "it", cpuOnly, 3, 3},
-		{"another engine", 0, "another", "it", cpuOnly, 0, 4},
-		{"another model", 0, "it", "another", cpuOnly, 0, 4},
-		{"measured on a card", 0, "it", "it", "NVIDIA of a test", 0, 4},
-		{"a card is planned", 8188, "it", "it", cpuOnly, 0, 8},
+		{"measured", 0, "it", "it", cpuOnly, 0, 6, 0},
+		{"the owner's", 0, "it", "it", cpuOnly, 3, 3, 0},
+		{"another engine", 0, "another", "it", cpuOnly, 0, 4, 0},
+		{"another model", 0, "it", "another", cpuOnly, 0, 4, 0},
+		{"measured on a card", 0, "it", "it", "NVIDIA of a test", 0, 4, 0},
+		{"noisy", 0, "it", "it", cpuOnly, 0, 4, 0.3},
+		{"a card is planned", 8188, "it", "it", cpuOnly, 0, 8, 0},
 	} {
 		p, said := programOn(t, c.mib)
 		if err := p.openStore(ctx, true); err != nil {
@@ -154,7 +156,7 @@ func TestAnalyzeTakesTheMeasuredWorkers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := benchJSON{Version: 1, Model: map[string]string{"it": sum}[c.model], Engine: map[string]string{"it": cmp.Or(e.Build, e.ID)}[c.engine], Card: c.card, Best: 6,
+		b := benchJSON{Version: 1, Model: map[string]string{"it": sum}[c.model], Engine: map[string]string{"it": cmp.Or(e.Build, e.ID)}[c.engine], Card: c.card, Best: 6, Noise: c.noise,
 			Points: []benchPoint{{Workers: 6, Rate: 100}}}
 		b.Model, b.Engine = cmp.Or(b.Model, "f00d"), cmp.Or(b.Engine, "b1")
 		if err := (benchCommand{p}).remember(ctx, b); err != nil {
