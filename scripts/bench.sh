@@ -82,6 +82,9 @@ END {
 	row("  the founding wish list on 24 GB, needs known", "Founding/again ms", "-", "ms", "from nothing, with the real memory model: [Founding/first ms] ms")
 	row("bytes of a model before its start, 94 layers, 128 experts", "Need/qwen3-235b-a22b.Q4_K_M ms", "<= 10", "ms", "24 layers [Need/qwen2.5-coder-0.5b.Q4_K_M ms], 32 [Need/llama-3.1-8b.Q4_K_M ms], 80 [Need/llama-3.3-70b.Q4_K_M ms]; [Need/qwen3-235b-a22b.Q4_K_M allocs/op] allocations")
 	row("  48 layers, 36 of them recurrent, 512 experts", "Need/qwen3-next-80b-a3b.Q4_K_M ms", "<= 10", "ms", "[Need/qwen3-next-80b-a3b.Q4_K_M allocs/op] allocations")
+	row("scheduler decision, 1,000 wait, 20 models, 8 devices: p99", "Decision p99-µs", "< 50", "µs", "median [Decision p50-µs] µs, one in 10,000 [Decision p99.99-µs] µs; [Decision allocs/op] allocations")
+	row("  what it keeps after 1e6 steps / after 1e5", "Growth growth", "<= 1.25", "x", "[Growth KB-at-1e5] KB, then [Growth KB-at-1e6] KB")
+	row("  steps of random worlds without a violation", "Worlds steps/s", "-", "/s", "[Worlds worlds] worlds; 1e6 in the long run: MONITOR_SCHED_STEPS=1000000")
 	errors("all", "of all cases")
 	errors("given", "of the given cases")
 	if (missed) print missed " missed. On a busy machine measure again; what stays missed is a defect."

@@ -46,6 +46,9 @@ CGO_ENABLED=0 go test ./internal/gpu || failed=1
 step "the planner's properties, 100,000 worlds"
 CGO_ENABLED=0 go test -run 'TestProperties$|BestOfAll$' ./internal/placement || failed=1
 
+step "the scheduler, 100,000 steps of random worlds"
+CGO_ENABLED=0 go test -run 'TestWorlds$|TestTheSame' ./internal/scheduler || failed=1
+
 step "go test -race"
 # -p 2: on two cores more test binaries at once only make each other late; each
 # package still runs its own parallel tests.

@@ -23,6 +23,7 @@ import (
 type ledger struct {
 	devices []*device // by ID
 	models  []*model  // the State's
+	bug     string    // of the tests, see State
 }
 
 // device is one memory with what is known of it.
@@ -74,14 +75,16 @@ func (l *ledger) release(m *model, left []Share, now time.Time) {
 			continue
 		}
 		d.freed = now
-		if m.unseen(d.read) {
+		if m.unseen(d.read) && l.bug != "no ghosts" {
 			d.ghosts += h.Bytes
 		}
 	}
 	m.holds = nil
 	for _, x := range left {
 		if d := l.device(x.Device); d != nil && x.Bytes > 0 {
-			d.left += x.Bytes
+			if l.bug != "all back" {
+				d.left += x.Bytes
+			}
 		}
 	}
 }
@@ -118,7 +121,7 @@ func (l *ledger) free(d *device, without func(*model) bool) int64 {
 			continue
 		}
 		gone := without != nil && without(m)
-		unseen := m.unseen(d.read)
+		unseen := m.unseen(d.read) && l.bug != "all seen"
 		switch {
 		case !gone:
 			ours -= n
@@ -140,7 +143,7 @@ func (l *ledger) free(d *device, without func(*model) bool) int64 {
 func (l *ledger) fits(p Place, claimed map[int]int64, without func(*model) bool) bool {
 	for _, n := range p.Need {
 		d := l.device(n.Device)
-		if d == nil || n.Bytes > l.free(d, without)-claimed[n.Device] {
+		if d == nil || bytesOn(p.Need, n.Device) > l.free(d, without)-claimed[n.Device] {
 			return false
 		}
 	}
@@ -150,7 +153,7 @@ func (l *ledger) fits(p Place, claimed map[int]int64, without func(*model) bool)
 // possible says whether a place fits on empty devices.
 func (l *ledger) possible(p Place) bool {
 	for _, n := range p.Need {
-		if d := l.device(n.Device); d == nil || n.Bytes > d.most() {
+		if d := l.device(n.Device); d == nil || bytesOn(p.Need, n.Device) > d.most() {
 			return false
 		}
 	}
@@ -162,7 +165,7 @@ func (l *ledger) possible(p Place) bool {
 func (l *ledger) reading(free []Share, read time.Time) {
 	for _, f := range free {
 		d := l.device(f.Device)
-		if d == nil || read.Before(d.read) {
+		if d == nil || read.Before(d.read) && l.bug != "any order" {
 			continue
 		}
 		d.free, d.known, d.read = f.Bytes, true, read
@@ -229,8 +232,74 @@ func (l *ledger) bytes(shares []Share) string {
 	return text
 }
 
+// leavers chooses the cheapest models whose leaving makes room for a place: as few
+// that work as possible, then the fewest bytes, then those unused for longest; nil
+// if all together do not.
+func (l *ledger) leavers(p Place, claimed map[int]int64, may func(*model) bool) []*model {
+	var can []*model
+	for _, m := range l.models {
+		useful := false
+		for _, n := range p.Need {
+			useful = useful || n.Bytes > 0 && bytesOn(m.holds, n.Device) > 0
+		}
+		if useful && may(m) {
+			can = append(can, m)
+		}
+	}
+	if !l.fits(p, claimed, func(m *model) bool { return slices.Contains(can, m) }) {
+		return nil
+	}
+	// Drop, the dearest first, whoever need not leave.
+	slices.SortStableFunc(can, func(a, b *model) int {
+		if x, y := a.cost(), b.cost(); x != y {
+			return int(y - x)
+		}
+		if x, y := total(a.holds), total(b.holds); x != y {
+			if x > y {
+				return -1
+			}
+			return 1
+		}
+		return b.at.used.Compare(a.at.used)
+	})
+	for i := 0; i < len(can); {
+		less := slices.Delete(slices.Clone(can), i, i+1)
+		if l.fits(p, claimed, func(m *model) bool { return slices.Contains(less, m) }) {
+			can = less
+		} else {
+			i++
+		}
+	}
+	return can
+}
+
+// unfit is why a model can not serve a request as the plan in force has it, nil if
+// it can.
+func (l *ledger) unfit(q Request, m *model) *Refusal {
+	if r := l.bar(m); r != nil {
+		return r
+	}
+	if def := m.def(); q.Tokens > def.Window {
+		return &Refusal{Why: TooLong, Reason: fmt.Sprintf("%d tokens are more than the %d that a slot of %s holds", q.Tokens, def.Window, m.Name)}
+	}
+	return nil
+}
+
+// bar is why a model that is to be loaded can not be, whatever leaves; nil if it
+// can, or is there.
+func (l *ledger) bar(m *model) *Refusal {
+	def := m.def()
+	switch {
+	case def.Never != "":
+		return &Refusal{Why: Never, Reason: def.Never, Fits: def.Fits}
+	case (m.life == Absent || m.life == Failed || m.next != nil) && !slices.ContainsFunc(def.Places, l.possible):
+		return &Refusal{Why: Never, Reason: l.never(def), Fits: def.Fits}
+	}
+	return nil
+}
+
 // never says why a model fits nowhere.
-func (l *ledger) never(m *model) string {
+func (l *ledger) never(m *Model) string {
 	text := fmt.Sprintf("%s can not be loaded on this machine:", m.Name)
 	for _, p := range m.Places {
 		for _, n := range p.Need {
@@ -247,25 +316,43 @@ func (l *ledger) never(m *model) string {
 }
 
 // unsettled says whether the next readings of a device may show more free than
-// this one: something loads, restarts or has left a moment ago.
+// this one: something loads, restarts, has left a moment ago, or has come a moment
+// ago. Not for ever, since a driver may never tell, or tell no more.
 func (l *ledger) unsettled(d *device, now time.Time) bool {
 	return now.Sub(d.freed) < giveBack && !d.freed.IsZero() || slices.ContainsFunc(l.models, func(m *model) bool {
-		return bytesOn(m.holds, d.ID) > 0 && (m.unseen(d.read) || m.life == Unloading)
+		if bytesOn(m.holds, d.ID) == 0 {
+			return false
+		}
+		switch m.life {
+		case Loading, Recover, Unloading:
+			return true
+		}
+		return d.known && m.unseen(d.read) && now.Sub(m.at.loaded) < giveBack
 	})
 }
 
-// blocked says why a model can not be loaded though it would fit on empty devices:
-// pinned models, other programs. nil where something in progress may make room.
-func (l *ledger) blocked(w *model, now time.Time) *Refusal {
-	if slices.ContainsFunc(w.Places, func(p Place) bool {
-		return l.fits(p, nil, func(m *model) bool { return !m.pinned })
-	}) {
-		return nil
-	}
-	for _, n := range w.Places[0].Need {
-		if d := l.device(n.Device); d != nil && l.unsettled(d, now) {
-			return nil
-		}
+// hope is the first place of a model that may come to be: for which room can be made,
+// or may be there once something in progress has ended; -1 if there is none.
+func (l *ledger) hope(w *model, now time.Time) int {
+	return slices.IndexFunc(w.Places, func(p Place) bool {
+		return l.possible(p) && (l.fits(p, nil, func(m *model) bool { return !m.pinned }) || l.moving(p, now))
+	})
+}
+
+// moving says whether a device of a place is unsettled.
+func (l *ledger) moving(p Place, now time.Time) bool {
+	return slices.ContainsFunc(p.Need, func(n Share) bool {
+		d := l.device(n.Device)
+		return d != nil && l.unsettled(d, now)
+	})
+}
+
+// blocked says why a model can not be loaded that has no hope, though it would fit on
+// empty devices: pinned models, other programs.
+func (l *ledger) blocked(w *model) *Refusal {
+	var p Place
+	if len(w.Places) > 0 {
+		p = w.Places[max(0, slices.IndexFunc(w.Places, l.possible))]
 	}
 	var pinned []string
 	for _, m := range l.models {
@@ -273,11 +360,11 @@ func (l *ledger) blocked(w *model, now time.Time) *Refusal {
 			pinned = append(pinned, fmt.Sprintf("%s is pinned and holds %s (monitor unpin %s)", m.Name, l.bytes(m.holds), m.Name))
 		}
 	}
-	r := &Refusal{Why: Blocked, Fits: w.Fits, Reason: fmt.Sprintf("%s needs %s, and there is no room that could be made", w.Name, l.bytes(w.Places[0].Need))}
+	r := &Refusal{Why: Blocked, Fits: w.Fits, Reason: fmt.Sprintf("%s needs %s, and there is no room that could be made", w.Name, l.bytes(p.Need))}
 	if len(pinned) > 0 {
 		r.Reason += "; " + strings.Join(pinned, "; ")
 	}
-	for _, n := range w.Places[0].Need {
+	for _, n := range p.Need {
 		d := l.device(n.Device)
 		if d == nil {
 			continue

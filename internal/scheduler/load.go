@@ -38,24 +38,39 @@ func (s *State) unwant(m *model) {
 	m.at.wanted = time.Time{}
 	if m.life == Yielding && !m.reload {
 		s.live(m, Resident, "")
+		if s.bug != "idle hands" {
+			s.serve(m)
+		}
 	}
 }
 
 // wants says whether somebody waits for a model to be loaded, since when, and how
-// urgently.
-func (s *State) wants(m *model) (since time.Time, ok bool) {
+// urgently. A model that has had its turn is wanted anew from then, however long
+// those have waited whom it did not come to: its line may never end.
+func (m *model) wants(turn time.Duration) (since time.Time, ok bool) {
 	if m.life != Absent && m.life != Failed || m.busy > 0 {
 		return time.Time{}, false // old holders of a dead engine must let go first
 	}
+	left := m.at.left
+	if m.queue.bug == "no turns" {
+		left = time.Time{}
+	}
 	switch r := m.queue.oldest(); {
 	case r != nil && m.queue.class[Interactive].n > 0:
-		return r.since.Add(-s.cfg.Turn), true // ahead of batch work, but not for ever
+		return later(r.since, left).Add(-turn), true // ahead of batch work, but not for ever
 	case r != nil:
-		return r.since, true
+		return later(r.since, left), true
 	case len(m.loads) > 0 || m.reload:
 		return m.at.since, true
 	}
 	return time.Time{}, false
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // wanting are the models to load, in order: first those that others were sent away
@@ -67,7 +82,7 @@ func (s *State) wanting() []*model {
 	}
 	var wishes []wish
 	for _, m := range s.order {
-		if since, ok := s.wants(m); ok {
+		if since, ok := m.wants(s.cfg.Turn); ok {
 			wishes = append(wishes, wish{m, since})
 		} else {
 			m.claim, m.claimed = -1, false
@@ -99,7 +114,7 @@ func (s *State) wanting() []*model {
 // tryLoad loads a model if there is room, makes room if that can be done, and
 // refuses who waits if it cannot.
 func (s *State) tryLoad(w *model, claimed map[int]int64, needed map[*model]bool) {
-	_, asked := s.wants(w)
+	_, asked := w.wants(s.cfg.Turn)
 	for i, p := range w.Places {
 		if w.claimed && i != w.claim {
 			continue // the room is being made for that one
@@ -116,7 +131,7 @@ func (s *State) tryLoad(w *model, claimed map[int]int64, needed map[*model]bool)
 		if w.claimed && i != w.claim {
 			continue
 		}
-		idle := s.leavers(p, claimed, func(m *model) bool {
+		idle := s.ledger.leavers(p, claimed, func(m *model) bool {
 			return m.idle() || s.bug == "evict pinned" && m.life == Resident && m.busy == 0
 		})
 		if idle != nil {
@@ -128,20 +143,24 @@ func (s *State) tryLoad(w *model, claimed map[int]int64, needed map[*model]bool)
 		if w.claimed && i != w.claim {
 			continue
 		}
-		if some := s.leavers(p, claimed, (*model).mayLeave); some != nil {
+		if some := s.ledger.leavers(p, claimed, (*model).mayLeave); some != nil {
 			s.makeRoom(w, i, some, claimed, needed)
 			return
 		}
 	}
-	if r := s.ledger.blocked(w, s.now); r != nil {
-		s.refuseAll(w, r)
+	if w.claimed && s.bug != "stay claimed" && !s.ledger.moving(w.Places[w.claim], s.now) {
+		w.claim, w.claimed = -1, false // others took what was made free: any place will do
+		s.tryLoad(w, claimed, needed)
+		return
+	}
+	hope := s.ledger.hope(w, s.now)
+	if hope < 0 {
+		s.refuseAll(w, s.ledger.blocked(w))
 		w.claim, w.claimed = -1, false
 		return
 	}
-	if len(w.Places) > 0 { // loads or departures in progress will decide
-		for _, n := range w.Places[0].Need {
-			claimed[n.Device] += n.Bytes
-		}
+	for _, n := range w.Places[hope].Need { // what is in progress will decide
+		claimed[n.Device] += n.Bytes
 	}
 }
 
@@ -155,49 +174,9 @@ func (m *model) mayLeave() bool {
 	return m.idle() || (m.life == Resident || m.life == Yielding) && !m.pinned
 }
 
-// leavers chooses the cheapest models whose leaving makes room for a place: as few
-// that work as possible, then the fewest bytes, then those unused for longest; nil
-// if all together do not.
-func (s *State) leavers(p Place, claimed map[int]int64, may func(*model) bool) []*model {
-	var can []*model
-	for _, m := range s.order {
-		useful := false
-		for _, n := range p.Need {
-			useful = useful || n.Bytes > 0 && bytesOn(m.holds, n.Device) > 0
-		}
-		if useful && may(m) {
-			can = append(can, m)
-		}
-	}
-	if !s.ledger.fits(p, claimed, func(m *model) bool { return slices.Contains(can, m) }) {
-		return nil
-	}
-	// Drop, the dearest first, whoever need not leave.
-	slices.SortStableFunc(can, func(a, b *model) int {
-		if x, y := a.cost(), b.cost(); x != y {
-			return int(y - x)
-		}
-		if x, y := total(a.holds), total(b.holds); x != y {
-			if x > y {
-				return -1
-			}
-			return 1
-		}
-		return b.at.used.Compare(a.at.used)
-	})
-	for i := 0; i < len(can); {
-		less := slices.Delete(slices.Clone(can), i, i+1)
-		if s.ledger.fits(p, claimed, func(m *model) bool { return slices.Contains(less, m) }) {
-			can = less
-		} else {
-			i++
-		}
-	}
-	return can
-}
-
 // cost orders who leaves: those that leave already, idle ones, those whose time is
-// up, others.
+// up, those whose last turn has begun, others. Were it chosen anew each time, nobody's
+// turn would come to its end.
 func (m *model) cost() int64 {
 	switch {
 	case m.life == Unloading:
@@ -206,8 +185,10 @@ func (m *model) cost() int64 {
 		return 1
 	case m.life == Yielding:
 		return 2
+	case !m.at.wanted.IsZero() && m.queue.bug != "fickle":
+		return 3
 	}
-	return 3
+	return 4
 }
 
 func total(shares []Share) (n int64) {
@@ -262,7 +243,7 @@ func (s *State) load(w *model, place int) {
 	w.forWhom(&rec, s.now)
 	rec.Reason = fmt.Sprintf("%s needs %s, which is free", w.Name, s.ledger.bytes(w.Places[place].Need))
 	if r := w.queue.oldest(); r != nil && w.Rate > 0 {
-		n := min(s.cfg.MaxSwapCharge, int(w.LoadTime.Seconds()*w.Rate))
+		n := int(min(float64(s.cfg.MaxSwapCharge), max(0, w.LoadTime.Seconds()*w.Rate)))
 		w.queue.charge(r.Class, r.Flow, r.Weight, n)
 		rec.Reason += fmt.Sprintf("; %s is charged %d tokens for it", r.Flow, n)
 	}

@@ -132,6 +132,10 @@ func (s *Scheduler) take(p *post) {
 	e.At = s.now()
 	switch {
 	case p.waiter != nil && e.Kind == Asked:
+		if s.waiters[e.Request.ID] != nil { // whose grant would come to nobody
+			p.waiter.outcome <- outcome{err: taken(e.Request.ID)}
+			return
+		}
 		s.waiters[e.Request.ID] = p.waiter
 	case p.waiter != nil:
 		s.waiters[e.ID] = p.waiter

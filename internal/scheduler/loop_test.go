@@ -192,6 +192,26 @@ func TestAFailedLoadIsToldToAllWhoWait(t *testing.T) {
 	})
 }
 
+func TestANameThatIsTakenIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := run(t, scheduler.Config{})
+		defer s.Close()
+		first := make(chan error, 1)
+		go func() {
+			_, err := s.Acquire(t.Context(), asked("same", "a"))
+			first <- err
+		}()
+		synctest.Wait()
+		var r *scheduler.Refusal
+		if _, err := s.Acquire(t.Context(), asked("same", "b")); !errors.As(err, &r) {
+			t.Errorf("the second of the name: %v", err)
+		}
+		if err := <-first; err != nil {
+			t.Errorf("the first of the name: %v", err)
+		}
+	})
+}
+
 func TestAStoppedLoopRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := run(t, scheduler.Config{})

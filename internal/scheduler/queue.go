@@ -8,23 +8,29 @@ import "container/heap"
 // A flow's next request has the start tag max(v, the flow's finish tag); the
 // request with the least start tag is served, v becomes that tag, and the flow's
 // finish tag becomes start + tokens/weight. What the tokens really came to is put
-// right in the finish tag when the slot comes back. With L the most tokens that a
-// request is charged, while a request is the first of its flow f the tokens that
-// another flow g of its class is granted are at most
+// right in the finish tag when the slot comes back, but for the least that a request
+// is charged: a flow whose requests come to nothing would be the first for ever. With
+// L the most tokens that a request is charged, while a request is the first of its
+// flow f the tokens that another flow g of its class takes are at most
 //
 //	w(g)·L/w(f) + L
 //
-// since f's start tag is at most L/w(f) beyond v. Interactive is served before
-// batch, but for each token that it is granted while batch waits, batch earns
-// BatchShare/(1-BatchShare) of a token, and is served when it has earned its next
-// request; so batch waits for at most L·(1-BatchShare)/BatchShare tokens of
-// interactive work for each of its own grants. The bounds are what the property tests
-// hold the queue to.
+// since f's start tag is at most L/w(f) beyond v; what f itself was charged beside
+// its grants (a swap, slots that it took because they were idle) comes to that L.
+// Interactive is served before batch, but for each token that it is granted while
+// batch waits, batch earns BatchShare/(1-BatchShare) of a token, and is served when it
+// has earned its next request; so batch waits for at most
+//
+//	L·(1-BatchShare)/BatchShare + L
+//
+// tokens of interactive work for each of its own grants, the last L since requests are
+// not cut in two. The bounds are what the property tests hold the queue to.
 type queue struct {
 	class  [2]class
 	earned float64 // tokens that batch may take before interactive
 	n      int
-	tokens int64 // of all who wait
+	tokens int64  // of all who wait
+	bug    string // of the tests, see State
 }
 
 // class is the flows of one class.
@@ -75,6 +81,9 @@ func (h *flowHeap) Pop() any {
 	return f
 }
 
+// leastWeight and its inverse bound a weight, so that tags stay finite.
+const leastWeight = 0.001
+
 func (c *class) flow(name string, weight float64) *flow {
 	f := c.flows[name]
 	if f == nil {
@@ -84,10 +93,10 @@ func (c *class) flow(name string, weight float64) *flow {
 		f = &flow{name: name, at: -1}
 		c.flows[name] = f
 	}
-	if weight <= 0 {
+	if !(weight > 0) { // nor is no number one
 		weight = 1
 	}
-	f.weight = weight
+	f.weight = min(max(weight, leastWeight), 1/leastWeight)
 	return f
 }
 
@@ -126,6 +135,9 @@ func (q *queue) took(c *class, r *request) {
 	c.n--
 	q.n--
 	q.tokens -= int64(r.Tokens)
+	if q.class[Batch].n == 0 || q.bug == "forget earned" && q.class[Interactive].n == 0 {
+		q.earned = 0 // not where only nobody interactive waits: the next may come before a slot is free
+	}
 }
 
 // next says whose turn it is, nil when nobody waits.
@@ -153,15 +165,12 @@ func (q *queue) pop(r *request, batchShare float64, seq uint64) {
 	switch {
 	case r.Class == Interactive && q.class[Batch].n > 0:
 		q.earned += tokens * batchShare / (1 - batchShare)
-	case r.Class == Batch && q.class[Interactive].n > 0:
-		q.earned -= tokens
+	case r.Class == Batch:
+		q.earned = max(0, q.earned-tokens)
 	}
 	f.waits[0] = nil
 	f.waits = f.waits[1:]
 	q.took(c, r)
-	if q.class[Batch].n == 0 || q.class[Interactive].n == 0 {
-		q.earned = 0
-	}
 	c.v = f.start
 	f.finish = f.start + tokens/f.weight
 	if len(f.waits) == 0 {

@@ -113,7 +113,7 @@ type Request struct {
 	ID    string `json:"id"`
 	Model string `json:"model"`
 	// Flow is whose it is, a job or a client: flows share a model fairly. Weight is
-	// its share against the other flows'; 0 is 1.
+	// its share against the other flows', 0.001 to 1000; 0 is 1.
 	Flow   string  `json:"flow"`
 	Weight float64 `json:"weight,omitempty"`
 	Class  Class   `json:"class"`

@@ -11,8 +11,13 @@ import (
 //
 // How long a request waits is bounded: for a slot of a model that is loaded by the
 // bound of the queue (queue.go), in tokens of the others; for a model that is not,
-// in time: each of the models that want the same memory before it has at most one
-// Turn, the longest that a slot is held, one unload and one load.
+// in time: each of the other models that want the same memory has before it at most
+// one Turn, the longest that a slot is held, one unload and one load. For a model that
+// had its turn is wanted anew from then, and comes after all that were wanted before,
+// but for one thing: an interactive request brings its model forward by a Turn. Not
+// counted is the time in which pinned models, other programs or engines that are
+// started anew are in the way; where nothing is on the move that could end that, who
+// waits is refused.
 type State struct {
 	cfg     Config
 	now     time.Time
@@ -70,6 +75,7 @@ type moments struct {
 	loaded   time.Time // when it held what it holds: a later reading of the driver shows it
 	resident time.Time // when its turn began
 	used     time.Time
+	left     time.Time // when it was last there
 	retry    time.Time // not loaded again before, unless the owner asks
 	wanted   time.Time // by others, its memory; zero: by nobody
 }
@@ -159,12 +165,14 @@ func (s *State) engine(e Event, m *model) {
 		s.live(m, Resident, "")
 		m.at.loaded, m.at.resident, m.at.used = s.now, s.now, s.now
 		s.note(Record{What: "loaded", Model: m.Name, Reason: fmt.Sprintf("%s is loaded with %d slots and holds %s", m.Name, m.Slots, s.ledger.bytes(m.holds))})
-		s.finish(&m.loads, nil)
 	case LoadFailed, Gone:
 		if m.life == Absent || m.life == Failed {
 			return
 		}
 		s.ledger.release(m, e.Left, s.now)
+		if s.bug != "old plan" {
+			m.adopt()
+		}
 		m.at.retry, m.reload = s.now.Add(s.cfg.Retry), false
 		for i := range m.slots {
 			m.slots[i].chain = nil
@@ -176,15 +184,18 @@ func (s *State) engine(e Event, m *model) {
 		}
 		s.note(Record{What: what, Model: m.Name, Reason: fmt.Sprintf("%s %s: %s", m.Name, how, e.Reason)})
 		s.refuseAll(m, m.broken(s.now))
+		for _, o := range s.order {
+			if s.bug == "spread" {
+				s.refuseAll(o, o.broken(s.now))
+			}
+		}
 		s.finish(&m.unloads, nil)
 	case Freed:
 		if m.life != Unloading {
 			return
 		}
 		s.ledger.release(m, e.Left, s.now)
-		if m.next != nil {
-			m.Model, m.next = *m.next, nil
-		}
+		m.adopt()
 		m.reload = m.reload && !m.removed
 		s.live(m, Absent, "")
 		if len(e.Left) > 0 {
@@ -209,9 +220,22 @@ func (s *State) engine(e Event, m *model) {
 	}
 }
 
+// def is the model as the plan in force has it.
+func (m *model) def() *Model {
+	if m.next != nil {
+		return m.next
+	}
+	return &m.Model
+}
+
+// adopt makes it be so, once no engine runs that was started otherwise.
+func (m *model) adopt() { m.Model, m.next = *m.def(), nil }
+
 func (s *State) live(m *model, l Life, reason string) {
 	m.life, m.reason, m.at.since = l, reason, s.now
-	if l != Absent && l != Failed {
+	if l == Absent || l == Failed {
+		m.at.left = s.now
+	} else {
 		m.claim, m.claimed = -1, false
 	}
 }
@@ -220,11 +244,15 @@ func (m *model) broken(now time.Time) *Refusal {
 	return &Refusal{Why: Broken, Reason: fmt.Sprintf("%s does not run: %s", m.Name, m.reason), Retry: max(time.Second, m.at.retry.Sub(now))}
 }
 
+func taken(id string) *Refusal {
+	return &Refusal{Why: Unknown, Reason: fmt.Sprintf("a request with the name %s is there already", id)}
+}
+
 // asked takes a request, or refuses it.
 func (s *State) asked(q Request) {
-	q.Tokens = max(1, q.Tokens)
+	q.Tokens, q.Class = max(1, q.Tokens), min(q.Class, Interactive)
 	if s.reqs[q.ID] != nil {
-		s.refuse(q, &Refusal{Why: Unknown, Reason: fmt.Sprintf("a request with the name %s is there already", q.ID)})
+		s.refuse(q, taken(q.ID))
 		return
 	}
 	m := s.models[q.Model]
@@ -259,13 +287,12 @@ func (s *State) objection(q Request, m *model) *Refusal {
 		return errClosed
 	case m == nil || m.removed:
 		return &Refusal{Why: Unknown, Reason: fmt.Sprintf("the plan in force has no model %q", q.Model)}
-	case m.Never != "":
-		return &Refusal{Why: Never, Reason: m.Never, Fits: m.Fits}
-	case m.life == Absent && !slices.ContainsFunc(m.Places, s.ledger.possible):
-		return &Refusal{Why: Never, Reason: s.ledger.never(m), Fits: m.Fits}
-	case q.Tokens > m.Window:
-		return &Refusal{Why: TooLong, Reason: fmt.Sprintf("%d tokens are more than the %d that a slot of %s holds", q.Tokens, m.Window, m.Name)}
-	case q.IdleOnly && (m.life != Resident || m.busy >= len(m.slots) || m.queue.n > 0 || s.closed(m)):
+	}
+	if r := s.ledger.unfit(q, m); r != nil {
+		return r
+	}
+	switch {
+	case q.IdleOnly && (m.life != Resident || m.busy >= len(m.slots) || (m.queue.n > 0 || s.closed(m)) && s.bug != "idle delays"):
 		return &Refusal{Why: Busy, Reason: fmt.Sprintf("no slot of %s is idle", m.Name)}
 	case m.life == Failed && s.now.Before(m.at.retry):
 		return m.broken(s.now)
@@ -293,7 +320,9 @@ func (s *State) refuseAll(m *model, r *Refusal) {
 	for _, w := range m.queue.all() {
 		m.queue.remove(w)
 		delete(s.reqs, w.ID)
-		s.refuse(w.Request, r)
+		if s.bug != "lose" {
+			s.refuse(w.Request, r)
+		}
 	}
 	s.finish(&m.loads, r)
 }
@@ -317,6 +346,10 @@ func (s *State) answer(id string, r *Refusal) {
 	}
 	s.out = append(s.out, Effect{Kind: Done, ID: id})
 }
+
+// leastCharge is the part of what a request asked for that it is charged at least,
+// whatever it used: one in so many.
+const leastCharge = 8
 
 // ended takes a request out, wherever it is: cancelled, or its slot given back.
 func (s *State) ended(e Event, what string) {
@@ -348,7 +381,11 @@ func (s *State) ended(e Event, what string) {
 	if what == "cancelled" && used == 0 {
 		used = r.charged // it may have worked for all of it
 	}
-	m.queue.charge(r.Class, r.Flow, r.Weight, used-r.charged)
+	least := max(1, r.charged/leastCharge)
+	if s.bug == "nothing for nothing" {
+		least = 0
+	}
+	m.queue.charge(r.Class, r.Flow, r.Weight, max(used, least)-r.charged)
 	s.note(Record{What: what, Request: r.ID, Flow: r.Flow, Class: r.Class.String(), Model: m.Name, Tokens: used, Slot: r.slot + 1, Waiting: m.queue.n,
 		Reason: fmt.Sprintf("slot %d of %s is free again; %d tokens were charged, %d used", r.slot+1, m.Name, r.charged, used)})
 }
@@ -360,10 +397,16 @@ func (s *State) grant(r *request, why string) {
 	best, common := -1, 0
 	for i := range m.slots {
 		sl := &m.slots[i]
-		if sl.holder != nil {
+		if sl.holder != nil && s.bug != "two holders" {
 			continue
 		}
+		if r.IdleOnly && best >= 0 {
+			break // llama-server writes the further answers to a prompt in its first free slots
+		}
 		n := shared(sl.chain, r.Prefix)
+		if s.bug == "first slot" {
+			n = 0
+		}
 		switch {
 		case best < 0 || n > common:
 		case n < common:
@@ -380,6 +423,11 @@ func (s *State) grant(r *request, why string) {
 	sl.holder, r.slot, r.charged = r, best, r.Tokens
 	m.busy++
 	m.at.used = s.now
+	for name := range s.models {
+		if s.bug == "whim" {
+			why += name
+		}
+	}
 	s.out = append(s.out, Effect{Kind: Grant, ID: r.ID, Model: m.Name, Slot: best, Cached: common})
 	reason := fmt.Sprintf("slot %d of %s: %s", best+1, m.Name, why)
 	if common > 0 {
@@ -402,27 +450,7 @@ func shared(a, b []uint64) (n int) {
 // settle does what follows from a change: grants, departures, loads.
 func (s *State) settle() {
 	for _, m := range s.order {
-		for m.life == Resident && m.busy < len(m.slots) && m.queue.n > 0 && !s.closed(m) {
-			r := m.queue.next(s.cfg.BatchShare)
-			if s.bug == "starve" { // the youngest first
-				for _, o := range m.queue.all() {
-					if o.seq > r.seq && o == o.flow.waits[0] {
-						r = o
-					}
-				}
-			}
-			s.seq++
-			why := "its flow's turn by tokens"
-			if m.queue.n == 1 {
-				why = "nobody else waited"
-			} else if r.Class == Batch && m.queue.class[Interactive].n > 0 {
-				why = fmt.Sprintf("batch work has earned its share of %.0f%%", 100*s.cfg.BatchShare)
-			} else if r.Class == Interactive && m.queue.class[Batch].n > 0 {
-				why = "somebody waits for it, batch work can wait"
-			}
-			m.queue.pop(r, s.cfg.BatchShare, s.seq)
-			s.grant(r, why)
-		}
+		s.serve(m)
 	}
 	s.loads()
 	for _, m := range s.order {
@@ -437,6 +465,34 @@ func (s *State) settle() {
 		return gone
 	})
 	s.ledger.models = s.order
+}
+
+// serve grants the free slots of a model that is loaded.
+func (s *State) serve(m *model) {
+	if m.life == Resident && !m.reload {
+		s.finish(&m.loads, nil)
+	}
+	for m.life == Resident && m.busy < len(m.slots) && m.queue.n > 0 && !s.closed(m) {
+		r := m.queue.next(s.cfg.BatchShare)
+		if s.bug == "starve" { // the youngest first
+			for _, o := range m.queue.all() {
+				if o.seq > r.seq && o == o.flow.waits[0] {
+					r = o
+				}
+			}
+		}
+		s.seq++
+		why := "its flow's turn by tokens"
+		if m.queue.n == 1 {
+			why = "nobody else waited"
+		} else if r.Class == Batch && m.queue.class[Interactive].n > 0 {
+			why = fmt.Sprintf("batch work has earned its share of %.0f%%", 100*s.cfg.BatchShare)
+		} else if r.Class == Interactive && m.queue.class[Batch].n > 0 {
+			why = "somebody waits for it, batch work can wait"
+		}
+		m.queue.pop(r, s.cfg.BatchShare, s.seq)
+		s.grant(r, why)
+	}
 }
 
 // closed says whether a model that is loaded grants no more: it is to come again
@@ -492,19 +548,25 @@ func (s *State) planned(e Event) {
 	names := map[string]bool{}
 	var order []*model
 	for _, def := range e.Models {
+		if names[def.Name] {
+			continue // a plan has each once
+		}
+		def.Slots = max(1, def.Slots)
 		names[def.Name] = true
 		m := s.models[def.Name]
 		if m == nil {
-			m = &model{Model: def, life: Absent, claim: -1, at: moments{since: s.now, used: s.now}}
+			m = &model{Model: def, life: Absent, claim: -1, queue: queue{bug: s.bug}, at: moments{since: s.now, used: s.now}}
 			s.models[def.Name] = m
 		}
 		order = append(order, m)
-		m.removed, m.pinned = false, def.Pinned
+		m.removed = false
+		s.pin(m, def.Pinned)
 		m.preload = def.Preload && (m.life == Absent || m.life == Failed)
 		switch {
 		case m.life == Absent || m.life == Failed:
-			if m.life == Failed {
-				s.live(m, Absent, "")
+			m.life, m.reason = Absent, ""
+			if changed(m.Model, def) {
+				m.claim, m.claimed = -1, false // its places are others now
 			}
 			m.Model, m.next = def, nil
 		case changed(m.Model, def):
@@ -521,7 +583,27 @@ func (s *State) planned(e Event) {
 		}
 	}
 	s.order, s.ledger.models = order, order
+	for _, m := range order {
+		s.sift(m)
+	}
 	s.note(Record{What: "planned", Reason: fmt.Sprintf("a plan with %d models is in force", len(e.Models))})
+}
+
+// sift refuses those who wait for what a model can not do as another plan has it.
+func (s *State) sift(m *model) {
+	if m.removed {
+		return // who waits is served first
+	}
+	for _, w := range m.queue.all() {
+		if r := s.ledger.unfit(w.Request, m); r != nil {
+			m.queue.remove(w)
+			delete(s.reqs, w.ID)
+			s.refuse(w.Request, r)
+		}
+	}
+	if r := s.ledger.bar(m); r != nil {
+		s.finish(&m.loads, r)
+	}
 }
 
 // changed says whether a model must be loaded anew to be as another plan has it.
@@ -540,6 +622,19 @@ func (s *State) stop() {
 	}
 }
 
+// pin makes a model stay, or lets it go. A wish to unload it that has not come true
+// ends with the pin.
+func (s *State) pin(m *model, pinned bool) {
+	m.pinned = pinned
+	if pinned && m.life != Unloading {
+		s.finish(&m.unloads, m.nailed())
+	}
+}
+
+func (m *model) nailed() *Refusal {
+	return &Refusal{Why: Blocked, Reason: fmt.Sprintf("%s is pinned; type first: monitor unpin %s", m.Name, m.Name)}
+}
+
 // command is a wish of the owner's.
 func (s *State) command(e Event, m *model) {
 	switch {
@@ -552,13 +647,13 @@ func (s *State) command(e Event, m *model) {
 	}
 	switch e.Kind {
 	case PinAsked, UnpinAsked:
-		m.pinned = e.Kind == PinAsked
+		s.pin(m, e.Kind == PinAsked)
 		s.note(Record{What: map[bool]string{true: "pinned", false: "unpinned"}[m.pinned], Model: m.Name, Reason: "the owner wants it so"})
 		s.answer(e.ID, nil)
 	case UnloadAsked:
 		switch {
 		case m.pinned:
-			s.answer(e.ID, &Refusal{Why: Blocked, Reason: fmt.Sprintf("%s is pinned; type first: monitor unpin %s", m.Name, m.Name)})
+			s.answer(e.ID, m.nailed())
 		case m.life == Absent || m.life == Failed:
 			s.finish(&m.loads, &Refusal{Why: Blocked, Reason: fmt.Sprintf("the owner has %s unloaded instead", m.Name)})
 			s.answer(e.ID, nil)
@@ -573,15 +668,13 @@ func (s *State) command(e Event, m *model) {
 		case m.life == Resident && !m.reload:
 			s.answer(e.ID, nil)
 			return
-		case m.Never != "":
-			s.answer(e.ID, &Refusal{Why: Never, Reason: m.Never, Fits: m.Fits})
-			return
-		case !slices.ContainsFunc(m.Places, s.ledger.possible):
-			s.answer(e.ID, &Refusal{Why: Never, Reason: s.ledger.never(m), Fits: m.Fits})
+		}
+		if r := s.ledger.bar(m); r != nil {
+			s.answer(e.ID, r)
 			return
 		}
 		if m.life == Failed {
-			s.live(m, Absent, "")
+			m.life, m.reason = Absent, ""
 		}
 		m.at.retry = time.Time{}
 		m.loads = append(m.loads, e.ID)
@@ -589,6 +682,9 @@ func (s *State) command(e Event, m *model) {
 }
 
 func (s *State) note(r Record) {
+	if s.bug == "silent" && r.What == "unload" {
+		return
+	}
 	r.At = s.now
 	s.out = append(s.out, Effect{Kind: Note, Model: r.Model, Record: &r})
 }
@@ -600,6 +696,9 @@ func (s *State) View() View {
 		mv := ModelView{Model: m.Model, Life: m.life, Reason: m.reason, Place: -1, Holds: slices.Clone(m.holds), Since: m.at.since, LastUsed: m.at.used,
 			QueuedBatch: m.queue.class[Batch].n, QueuedInteractive: m.queue.class[Interactive].n}
 		mv.Pinned = m.pinned
+		if m.life == Resident && s.closed(m) {
+			mv.Life = Yielding
+		}
 		if m.life != Absent && m.life != Failed {
 			mv.Place = m.place
 		}
