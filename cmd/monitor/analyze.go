@@ -14,6 +14,7 @@ import (
 
 	"monitor/internal/catalog"
 	"monitor/internal/codebase"
+	"monitor/internal/console"
 	"monitor/internal/job"
 	"monitor/internal/pipeline"
 	"monitor/internal/report"
@@ -25,6 +26,7 @@ type analysis struct{ *Program }
 type analyzeFlags struct {
 	model, since, baseline string
 	workers, maxUnits      int
+	bestOf                 int
 	only                   []string
 	json                   bool
 }
@@ -50,6 +52,7 @@ func (p analysis) command() *cobra.Command {
 	}
 	c.Flags().StringVar(&f.model, "model", "", "model to ask (`NAME`); none: only facts that need no model")
 	c.Flags().IntVar(&f.workers, "workers", 0, "how many units at the same time; 0: what suits the machine")
+	c.Flags().IntVar(&f.bestOf, "best-of", 1, "ask up to `N` idle workers the same and take the first answer that passes its check")
 	c.Flags().StringVar(&f.since, "since", "", "limit the report to what changed after this git `REF`")
 	c.Flags().StringArrayVar(&f.only, "only", nil, "limit the analysis to files that match this `GLOB` (may be repeated)")
 	c.Flags().IntVar(&f.maxUnits, "max-units", 0, "at most this many units for the model, the most interesting first; 0: all")
@@ -65,6 +68,9 @@ func (p analysis) analyze(ctx context.Context, path string, f analyzeFlags) erro
 	if f.workers < 0 || f.workers > 256 {
 		return usage("--workers %d: give 1 to 256, or 0 for what suits the machine", f.workers)
 	}
+	if f.bestOf < 1 || f.bestOf > 64 {
+		return usage("--best-of %d: give 1 to 64; 1 asks one worker", f.bestOf)
+	}
 	if f.maxUnits < 0 {
 		return usage("--max-units %d: give 1 or more, or 0 for all", f.maxUnits)
 	}
@@ -72,7 +78,7 @@ func (p analysis) analyze(ctx context.Context, path string, f analyzeFlags) erro
 	if err != nil {
 		return err
 	}
-	spec := pipeline.AnalyzeSpec{Root: root, Only: f.only, Since: f.since, MaxUnits: f.maxUnits}
+	spec := pipeline.AnalyzeSpec{Root: root, Only: f.only, Since: f.since, MaxUnits: f.maxUnits, BestOf: f.bestOf}
 	if err := codebase.CheckGlobs(f.only); err != nil {
 		return usage("--only: %w", err)
 	}
@@ -82,6 +88,18 @@ func (p analysis) analyze(ctx context.Context, path string, f analyzeFlags) erro
 	if spec.Baseline, err = p.baselineFor(root, f.baseline); err != nil {
 		return err
 	}
+	there, err := serving(ctx, p.Program)
+	if err != nil {
+		return err
+	}
+	if there != nil {
+		spec.Model.Name = f.model // serve knows what its default is
+		b, err := json.Marshal(spec)
+		if err != nil {
+			return err
+		}
+		return p.runThere(ctx, there, console.Order{Kind: pipeline.AnalyzeKind, Spec: b, Workers: f.workers}, f.json)
+	}
 	if err := p.openStore(ctx, true); err != nil {
 		return err
 	}
@@ -90,30 +108,88 @@ func (p analysis) analyze(ctx context.Context, path string, f analyzeFlags) erro
 	}
 	work := p.newWork(spec)
 	defer work.crew.Close()
-	// What is wrong with the order shows here, before there is a job that failed.
-	files, lines, err := work.kind.Look(ctx, spec)
-	switch {
-	case err != nil && ctx.Err() == nil:
-		return &coded{exitUsage, err}
-	case err != nil:
-		return err
-	case files == 0 && len(f.only) > 0:
-		return usage("no file in %s matches --only %s", root, strings.Join(f.only, " --only "))
-	case files == 0:
-		return usage("there is no source or text file in %s that git would track, so there is nothing to analyse", root)
-	}
-	if !f.json {
-		fmt.Fprintf(p.Stderr, "Read %s, %d lines\n", plural(files, "file"), lines)
-	}
-	b, err := json.Marshal(spec)
+	note, err := work.look(ctx, spec)
 	if err != nil {
 		return err
 	}
-	j, err := p.jobs.Submit(ctx, pipeline.AnalyzeKind, b)
+	if !f.json {
+		fmt.Fprintln(p.Stderr, note)
+	}
+	j, err := p.submit(ctx, spec)
 	if err != nil {
 		return err
 	}
 	return p.runJob(ctx, j.ID, spec, work, f.json)
+}
+
+// look finds what is wrong with an order before there is a job that failed, and says
+// what was found.
+func (w work) look(ctx context.Context, spec pipeline.AnalyzeSpec) (note string, err error) {
+	files, lines, err := w.kind.Look(ctx, spec)
+	switch {
+	case err != nil && ctx.Err() == nil:
+		return "", &coded{exitUsage, err}
+	case err != nil:
+		return "", err
+	case files == 0 && len(spec.Only) > 0:
+		return "", usage("no file in %s matches --only %s", spec.Root, strings.Join(spec.Only, " --only "))
+	case files == 0:
+		return "", usage("there is no source or text file in %s that git would track, so there is nothing to analyse", spec.Root)
+	}
+	return fmt.Sprintf("Read %s, %d lines", plural(files, "file"), lines), nil
+}
+
+func (p analysis) submit(ctx context.Context, spec pipeline.AnalyzeSpec) (job.Job, error) {
+	b, err := json.Marshal(spec)
+	if err != nil {
+		return job.Job{}, err
+	}
+	return p.jobs.Submit(ctx, pipeline.AnalyzeKind, b)
+}
+
+// runThere runs an order in the process that serves. Ctrl-C stops the job gently, as
+// it does one that runs here; when this process is killed the job goes on.
+func (p analysis) runThere(ctx context.Context, there *console.Client, o console.Order, asJSON bool) error {
+	started, err := there.Start(ctx, o)
+	if err != nil {
+		return fromServe(err)
+	}
+	if err := p.openStore(ctx, false); err != nil {
+		return err
+	}
+	if !asJSON && started.Note != "" {
+		fmt.Fprintln(p.Stderr, started.Note)
+	}
+	ctx, stop, release := p.signals(ctx)
+	defer release()
+	asked := make(chan error, 1)
+	done := make(chan struct{})
+	go func() {
+		select {
+		case <-stop:
+			asked <- there.Stop(ctx, started.ID)
+		case <-done:
+			asked <- nil
+		}
+	}()
+	show := p.newProgress(asJSON)
+	j, err := there.Follow(ctx, started.ID, show.event)
+	show.close()
+	close(done)
+	if e := <-asked; e != nil && ctx.Err() == nil && err == nil {
+		err = e
+	}
+	switch {
+	case ctx.Err() != nil:
+		return &coded{exitInterrupted, fmt.Errorf("stopped at once; monitor serve ends the job as it can:  monitor jobs watch %s", started.ID)}
+	case errors.Is(err, console.ErrLost):
+		return fmt.Errorf("%w\nThe job is kept:  monitor jobs resume %s", err, started.ID)
+	case errors.Is(err, console.ErrCut):
+		return fmt.Errorf("%w\nThe job goes on:  monitor jobs watch %s", err, started.ID)
+	case err != nil && j.State != job.Failed:
+		return fmt.Errorf("%w\nWhen that is mended:  monitor jobs resume %s", fromServe(err), started.ID)
+	}
+	return p.closing(context.WithoutCancel(ctx), j, asJSON)
 }
 
 func plural(n int, word string) string {
@@ -125,15 +201,19 @@ func plural(n int, word string) string {
 
 // work is what carries out an order: who answers, and what is asked.
 type work struct {
-	crew *crew
+	crew *hands
 	kind *pipeline.Analyze
 }
 
 func (p analysis) newWork(spec pipeline.AnalyzeSpec) work {
-	c := p.newCrew(spec.Model)
+	c := newHands(p.Program, spec.Model, "analysis")
+	c.bestOf = spec.BestOf
 	return work{c, pipeline.NewAnalyze(pipeline.AnalyzeConfig{
 		Crew: c, Reports: p.folders.reports(), Tool: "monitor " + version, Scan: p.scanOptions(),
-		Energy: func(ctx context.Context, id string) *report.Energy { return energyOf(ctx, p.store, id) },
+		Energy: func(ctx context.Context, id string) *report.Energy {
+			_ = c.saveEnergy(ctx, id) // what cannot be stored is not shown; the report is worth more
+			return energyOf(ctx, p.store, id)
+		},
 	})}
 }
 
@@ -219,8 +299,12 @@ func (p analysis) runJob(ctx context.Context, id string, spec pipeline.AnalyzeSp
 	ctx, stop, release := p.signals(ctx)
 	defer release()
 	show := p.newProgress(asJSON)
+	w.crew.flow = id
 	j, err := p.jobs.Run(ctx, id, w.kind, job.RunOptions{Workers: max(1, spec.Model.Workers), Stop: stop, OnEvent: show.event})
 	show.close()
+	if e := w.crew.saveEnergy(context.WithoutCancel(ctx), id); e != nil && err == nil {
+		err = e
+	}
 	if err != nil && ctx.Err() == nil && j.State != job.Failed {
 		return fmt.Errorf("%w\nWhen that is mended:  monitor jobs resume %s", err, id)
 	}

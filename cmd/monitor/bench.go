@@ -120,19 +120,9 @@ func (p benchCommand) bench(ctx context.Context, f benchFlags) error {
 	if spec.Name == "" {
 		return usage("`monitor bench` measures a model, and the model is none; give --model NAME (monitor models list)")
 	}
-	ctx, stop, release := p.signals(ctx)
+	// Half a curve is none: the first signal ends it, and nothing is stored.
+	ctx, _, release := untilSignal(ctx, p.Program)
 	defer release()
-	ctx, cancel := context.WithCancel(ctx)
-	watched := make(chan struct{})
-	go func() { // half a curve is none: the first signal ends it, and nothing is stored
-		defer close(watched)
-		select {
-		case <-stop:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	defer func() { cancel(); <-watched }()
 	b, err := p.measure(ctx, spec, f)
 	if err != nil {
 		return err

@@ -113,7 +113,7 @@ func BenchmarkFirstRequest(b *testing.B) {
 		copyFile(b, name, filepath.Join(s.repo, fmt.Sprintf("p%d", i), filepath.Base(name)))
 	}
 	timed(b, s.with(bin, "engine", "probe"))
-	log := filepath.Join(s.home, "data", "logs", "engine.log")
+	log := Folders{Data: filepath.Join(s.home, "data")}.engineLog("smollm2-135m")
 	var planned, asked []time.Duration
 	for b.Loop() {
 		for range 5 {
@@ -247,7 +247,7 @@ func BenchmarkUnchangedTree(b *testing.B) {
 func (s *stage) requests() int {
 	s.t.Helper()
 	if s.count == "" {
-		return engineRequests(filepath.Join(s.home, "data", "logs", "engine.log"))
+		return engineRequests(Folders{Data: filepath.Join(s.home, "data")}.engineLog("smollm2-135m"))
 	}
 	all, err := fakeengine.ReadCount(s.count)
 	if err != nil {

@@ -6,257 +6,241 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"path/filepath"
+	"fmt"
 	"sync"
 	"time"
 
-	"monitor/internal/catalog"
+	"monitor/internal/crew"
 	"monitor/internal/engine"
-	"monitor/internal/fetch"
 	"monitor/internal/gpu"
 	"monitor/internal/job"
 	"monitor/internal/llm"
 	"monitor/internal/pipeline"
 	"monitor/internal/runner"
+	"monitor/internal/scheduler"
+	"monitor/internal/store"
 )
 
-// crew is the pipeline's Crew: an engine that is started by the first question
-// that needs it, so that an analysis which finds everything answered before
-// starts none, and counts of tokens that are remembered with the jobs.
-type crew struct {
+// hands are a job's access to a crew: the pipeline's Crew. A job that runs alone
+// brings a crew of its one model, started by the first question that needs it, so
+// that an analysis which finds everything answered before starts none; a job of
+// `monitor serve` works with the one that is there. Counts of tokens are remembered
+// with the jobs.
+type hands struct {
 	p     *Program
 	model pipeline.ModelSpec
+	// flow is the job's name in the crew; bestOf how many workers are asked the same
+	// at most.
+	flow   string
+	bestOf int
 
-	mu     sync.Mutex
-	runner *runner.Runner
-	failed error
-	build  string
-	counts map[string]int
-	fresh  map[string]int // counted now, not stored yet
+	mu        sync.Mutex
+	crew      *crew.Crew
+	lent      bool // it is serve's
+	closeMore func() error
+	saved     crew.Drawn // the energy that was stored for the job
+	failed    error
+	build     string
+	counts    map[string]int
+	fresh     map[string]int // counted now, not stored yet
 }
 
 // storeCounts is how many new counts are stored together: each commit waits for
 // the disk.
 const storeCounts = 256
 
-func (p *Program) newCrew(m pipeline.ModelSpec) *crew { return &crew{p: p, model: m} }
+// jobTries is how often a job's question is asked again when its engine dies or
+// hangs, before that counts as a failed attempt.
+const jobTries = 5
 
-// engineConfig says where engines are, from the settings.
-func (p *Program) engineConfig() (engine.Config, error) {
-	key, err := readSecret(p.settings.Engine.KeyFile)
-	return engine.Config{
-		Dir: p.folders.engines(), CacheDir: filepath.Join(p.folders.Cache, "engines"), Path: p.settings.Engine.Path,
-		URL: p.settings.Engine.URL, URLKey: key, Python: p.settings.Engine.Python, Fetch: p.fetcher(),
-	}, err
+func newHands(p *Program, m pipeline.ModelSpec, flow string) *hands {
+	return &hands{p: p, model: m, flow: flow, bestOf: 1}
 }
 
-func (p *Program) fetcher() *fetch.Client {
-	return &fetch.Client{Pip: fetch.PipConfig{Python: p.settings.Engine.Python, CacheDir: filepath.Join(p.folders.Cache, "pip")}}
-}
-
-// findEngine finds and probes the engine in force.
-func (p *Program) findEngine(ctx context.Context) (engine.Engine, error) {
-	c, err := p.engineConfig()
-	if err != nil {
-		return engine.Engine{}, err
+// start brings the crew up, once. An engine that cannot be had stops the job: no
+// unit can succeed without it.
+func (h *hands) start(ctx context.Context) (*crew.Crew, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.crew != nil || h.failed != nil {
+		return h.crew, h.failed
 	}
-	e, err := engine.Find(ctx, c)
-	if errors.Is(err, engine.ErrNone) {
-		return e, &coded{exitMissing, err}
-	}
-	if err != nil || e.Source == engine.FromURL {
-		return e, err
-	}
-	return engine.Probe(ctx, c, e)
-}
-
-// start brings the engine up, once. An engine that cannot be had stops the
-// job: no unit can succeed without it.
-func (c *crew) start(ctx context.Context) (*runner.Runner, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.runner != nil || c.failed != nil {
-		return c.runner, c.failed
-	}
-	e, err := c.p.findEngine(ctx)
-	var cfg runner.Config
+	e, err := h.p.findEngine(ctx)
+	var plan crew.Plan
 	if err == nil {
-		cfg = c.p.runnerConfig(ctx, e, c.model)
-		c.runner, err = runner.Start(ctx, cfg)
+		plan, err = planCommand{h.p}.crewPlan(ctx, e, []pipeline.ModelSpec{h.model})
+	}
+	if err == nil {
+		h.build = cmp.Or(e.Build, e.ID)
+		var cfg crew.Config
+		cfg, h.closeMore = h.p.crewConfig(e, plan)
+		h.crew, err = crew.New(cfg)
 	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err() // stopped, not failed: another may try again
 		}
-		c.failed = &job.Failure{Fatal: true, Err: err, Reason: err.Error()}
-		return nil, c.failed
+		h.failed = &job.Failure{Fatal: true, Err: err, Reason: err.Error()}
+		return nil, h.failed
 	}
-	c.build = cmp.Or(c.runner.Info().Build, e.Build, e.ID)
-	rememberLoad(ctx, c.p, e, cfg, c.runner)
-	return c.runner, nil
+	return h.crew, nil
 }
 
-func (p *Program) runnerConfig(ctx context.Context, e engine.Engine, m pipeline.ModelSpec) runner.Config {
-	layers := 0
-	if p.machine(ctx).VRAMBytes > 0 {
-		layers = -1
+// crewConfig wires a crew to this machine and to this program's memory of it. What
+// it opened is closed by the function that it returns, after the crew.
+func (p *Program) crewConfig(e engine.Engine, plan crew.Plan) (crew.Config, func() error) {
+	look := gpu.Open(gpuConfig(p))
+	var meter gpu.EnergyMeter
+	overheads, err := planCommand{p}.overheads(context.Background())
+	if err != nil { // the cards' file was read a moment ago
+		overheads = nil
 	}
-	if p.settings.Engine.GPULayers != nil {
-		layers = *p.settings.Engine.GPULayers
-	}
-	return runner.Config{
-		Engine: e, Model: runner.ModelFile{Name: m.Name, Path: m.File, SHA256: m.SHA256},
-		Slots: m.Workers, Window: m.Window, Threads: p.settings.Engine.Threads, GPULayers: layers,
-		Reserve:    runner.Reserve{K: m.KV, V: m.KV},
-		FirstToken: p.settings.Engine.FirstToken, NextToken: p.settings.Engine.NextToken,
-		LogPath: filepath.Join(p.folders.logs(), "engine.log"),
-	}
+	return crew.Config{
+		Plan: plan,
+		Free: func(ctx context.Context) ([]scheduler.Share, error) {
+			found, err := look.Look(ctx)
+			return freeShares(found), err
+		},
+		Drawn: func(ctx context.Context) (crew.Drawn, error) {
+			l, err := look.Energy(ctx)
+			if err != nil {
+				return crew.Drawn{}, err
+			}
+			meter.Add(l)
+			sum := meter.Sum()
+			return crew.Drawn{Joules: sum.Total(), Known: sum.Known, Source: sum.Source, Why: sum.Why, Estimated: sum.Estimated}, nil
+		},
+		Measured: func(ctx context.Context, r *runner.Runner, c runner.Config, at scheduler.Place) []scheduler.Share {
+			rememberLoad(ctx, p, e, c, r)
+			return measuredShares(r, at, overheads)
+		},
+		Logf: func(format string, a ...any) { fmt.Fprintf(p.Stderr, format+"\n", a...) },
+	}, look.Close
+}
+
+// ask is a question in this job's name.
+func (h *hands) ask(r llm.Request) crew.Ask {
+	return crew.Ask{Model: h.model.Name, Request: r, Flow: h.flow, Class: scheduler.Batch, Rerun: true, Tries: jobTries}
 }
 
 // Answer implements pipeline.Crew.
-func (c *crew) Answer(ctx context.Context, r llm.Request, check func(llm.Answer) error) (llm.Answer, error) {
-	st, err := c.Chat(ctx, r)
+func (h *hands) Answer(ctx context.Context, r llm.Request, check func(llm.Answer) error) (llm.Answer, error) {
+	c, err := h.start(ctx)
 	if err != nil {
 		return llm.Answer{}, err
 	}
-	a, err := llm.Collect(st, nil)
-	if err == nil {
-		_ = check(a) // it has one worker to ask; the verdict is the caller's
+	if h.bestOf > 1 {
+		w, err := c.Best(ctx, h.ask(r), h.bestOf, check)
+		if errors.Is(err, crew.ErrNonePassed) {
+			return w.Answer, nil // the verdict is the caller's
+		}
+		return w.Answer, h.explain(err)
 	}
-	return a, err
+	a, _, err := c.Answer(ctx, h.ask(r))
+	if err == nil {
+		_ = check(a) // one worker was asked; the verdict is the caller's
+	}
+	return a, h.explain(err)
 }
 
-// Chat implements llm.Model.
-func (c *crew) Chat(ctx context.Context, r llm.Request) (*llm.Stream, error) {
-	eng, err := c.start(ctx)
-	if err != nil {
-		return nil, err
+// explain makes a refusal that no later attempt would overcome the end of the job.
+func (h *hands) explain(err error) error {
+	var r *scheduler.Refusal
+	if !errors.As(err, &r) {
+		return err
 	}
-	return eng.Chat(ctx, r)
+	switch r.Why {
+	case scheduler.Never, scheduler.Blocked, scheduler.Broken, scheduler.Unknown:
+		return &job.Failure{Fatal: true, Err: err, Reason: r.Error()}
+	}
+	return err
 }
 
 // Count counts tokens; what was counted before, with this model, is remembered.
-func (c *crew) Count(ctx context.Context, text string) (int, error) {
+func (h *hands) Count(ctx context.Context, text string) (int, error) {
 	sum := sha256.Sum256([]byte(text))
 	key := hex.EncodeToString(sum[:])
-	c.mu.Lock()
-	if c.counts == nil {
-		c.counts, c.fresh = map[string]int{}, map[string]int{}
-		if known, err := c.p.store.Counts(ctx, c.model.SHA256); err == nil && c.model.SHA256 != "" {
-			c.counts = known
+	h.mu.Lock()
+	if h.counts == nil {
+		h.counts, h.fresh = map[string]int{}, map[string]int{}
+		if known, err := h.p.store.Counts(ctx, h.model.SHA256); err == nil && h.model.SHA256 != "" {
+			h.counts = known
 		}
 	}
-	n, ok := c.counts[key]
-	c.mu.Unlock()
+	n, ok := h.counts[key]
+	h.mu.Unlock()
 	if ok {
 		return n, nil
 	}
-	eng, err := c.start(ctx)
+	c, err := h.start(ctx)
 	if err != nil {
 		return 0, err
 	}
-	if n, err = eng.Count(ctx, text); err != nil {
-		return 0, err
+	if n, err = c.Count(ctx, h.model.Name, h.flow, text); err != nil {
+		return 0, h.explain(err)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.counts[key], c.fresh[key] = n, n
-	if len(c.fresh) >= storeCounts {
-		return n, c.flush(ctx)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.counts[key], h.fresh[key] = n, n
+	if len(h.fresh) >= storeCounts {
+		return n, h.flush(ctx)
 	}
 	return n, nil
 }
 
-func (c *crew) flush(ctx context.Context) error {
-	if len(c.fresh) == 0 || c.model.SHA256 == "" {
+func (h *hands) flush(ctx context.Context) error {
+	if len(h.fresh) == 0 || h.model.SHA256 == "" {
 		return nil
 	}
-	err := c.p.store.PutCounts(ctx, c.model.SHA256, c.fresh)
-	c.fresh = map[string]int{}
+	err := h.p.store.PutCounts(ctx, h.model.SHA256, h.fresh)
+	h.fresh = map[string]int{}
 	return err
 }
 
 // Build names the engine's build: of the one that runs, or of the one that
 // would be started.
-func (c *crew) Build() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.build == "" && c.model.Name != "" {
+func (h *hands) Build() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.build == "" && h.model.Name != "" {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if e, err := c.p.findEngine(ctx); err == nil {
-			c.build = cmp.Or(e.Build, e.ID)
+		if e, err := h.p.findEngine(ctx); err == nil {
+			h.build = cmp.Or(e.Build, e.ID)
 		}
 	}
-	return c.build
+	return h.build
 }
 
-// Close ends the engine, if one was started.
-func (c *crew) Close() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	err := c.flush(context.Background())
-	if c.runner != nil {
-		err = errors.Join(err, c.runner.Close())
+// saveEnergy stores what the job has drawn since it was stored last.
+func (h *hands) saveEnergy(ctx context.Context, id string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.crew == nil {
+		return nil // everything was answered before
+	}
+	d := h.crew.Joules(ctx, h.flow)
+	if !d.Known && h.saved.Why != "" {
+		return nil // it was said
+	}
+	e := store.Energy{Joules: max(0, d.Joules-h.saved.Joules), Source: d.Source, Known: d.Known, Why: d.Why, Estimated: d.Estimated}
+	if !d.Known {
+		e.Joules, e.Why = 0, cmp.Or(d.Why, "no counter of energy can be read on this machine")
+		d.Why = e.Why
+	}
+	h.saved = d
+	return h.p.store.Measured().AddEnergy(ctx, id, e)
+}
+
+// Close ends the engine, if one was started for this job.
+func (h *hands) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	err := h.flush(context.Background())
+	if h.crew != nil && !h.lent {
+		err = errors.Join(err, h.crew.Close(), h.closeMore())
 	}
 	return err
 }
 
-// machine is what the catalogue's rule needs to know of this machine.
-func (p *Program) machine(ctx context.Context) catalog.Machine {
-	if p.seen == nil {
-		m, err := gpu.Detect(ctx, gpuConfig(p))
-		if err != nil {
-			return catalog.Machine{} // ctx is over; whoever asked will see that too
-		}
-		p.seen = &m
-	}
-	return capacity(*p.seen)
-}
-
-// capacity adds up what models can use: the memory of the one card that has
-// the most, since an engine is not spread over cards yet, and the host's.
-func capacity(m gpu.Machine) catalog.Machine {
-	out := catalog.Machine{Cores: m.Host.Cores}
-	if m.Host.RAMTotal != nil {
-		out.RAMBytes = *m.Host.RAMTotal
-	}
-	for _, d := range m.GPUs {
-		if d.Memory.Total != nil {
-			out.VRAMBytes = max(out.VRAMBytes, *d.Memory.Total)
-		}
-	}
-	return out
-}
-
-// remoteModel is the model of a server that somebody else runs; what it is
-// cannot be verified, so its address and name stand for its file in the cache's
-// keys. The server tells the window, and whether it is there at all.
-func (p *Program) remoteModel(ctx context.Context, cat *catalog.Catalog, name string, workers int) (pipeline.ModelSpec, error) {
-	e, err := p.findEngine(ctx)
-	if err != nil {
-		return pipeline.ModelSpec{}, err
-	}
-	workers = cmp.Or(workers, p.settings.Analyze.Workers)
-	r, err := runner.Start(ctx, runner.Config{
-		Engine: e, Model: runner.ModelFile{Name: name}, Slots: workers, Window: p.settings.Analyze.Window,
-	})
-	if err != nil {
-		return pipeline.ModelSpec{}, err
-	}
-	info := r.Info()
-	if err := r.Close(); err != nil {
-		return pipeline.ModelSpec{}, err
-	}
-	sum := sha256.Sum256([]byte("url\x00" + p.settings.Engine.URL + "\x00" + info.Model))
-	spec := pipeline.ModelSpec{
-		Name: info.Model, SHA256: hex.EncodeToString(sum[:]), Workers: info.Slots,
-		Window: cmp.Or(p.settings.Analyze.Window, min(info.Window, 8192)),
-	}
-	if row, err := cat.Model(info.Model); err == nil {
-		spec.Trial, spec.Better = row.Trial, row.Instead
-	}
-	return spec, nil
-}
-
-var _ pipeline.Crew = (*crew)(nil)
+var _ pipeline.Crew = (*hands)(nil)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -227,21 +226,18 @@ func (p doctorCommand) checkAnswer(ctx context.Context, name string) check {
 	if p.store == nil {
 		return check{"answer", warning, "not tried: the database could not be opened", ""}
 	}
-	mend := "the engine's log is " + filepath.Join(p.folders.logs(), "engine.log")
 	spec, err := p.chooseModel(ctx, name, 1)
 	if err != nil {
 		return check{"answer", failed, err.Error(), ""}
 	}
-	c := p.newCrew(spec)
+	mend := "the engine's log is " + p.folders.engineLog(spec.Name)
+	c := newHands(p.Program, spec, "doctor")
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	began := time.Now()
-	st, err := c.Chat(ctx, llm.Request{Messages: []llm.Message{{Role: llm.User, Text: "Say hello."}}, MaxTokens: 16})
-	if err != nil {
-		return check{"answer", failed, err.Error(), mend}
-	}
-	a, err := llm.Collect(st, nil)
+	hello := llm.Request{Messages: []llm.Message{{Role: llm.User, Text: "Say hello."}}, MaxTokens: 16}
+	a, err := c.Answer(ctx, hello, func(llm.Answer) error { return nil })
 	if err != nil {
 		return check{"answer", failed, err.Error(), mend}
 	}

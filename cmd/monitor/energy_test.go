@@ -15,7 +15,7 @@ import (
 // What a job drew is shown where the job is, and a job that nobody measured says nothing of it.
 func TestJobsShowWhatTheyDrew(t *testing.T) {
 	s := newStage(t, 1, fakeengine.Script{})
-	s.must("analyze", s.repo)
+	s.must("analyze", s.repo, "--model", "none")
 	id := s.newest().ID
 	show := func() (text string, energy *report.Energy) {
 		t.Helper()

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
+	"unicode"
 )
 
 // Folders are the only places that the program writes to.
@@ -73,3 +75,17 @@ func (f Folders) make() error {
 	}
 	return nil
 }
+
+// engineLog is what the engine of a model prints; slotFolder is where engines keep
+// the slots of models that had to leave.
+func (f Folders) engineLog(model string) string {
+	plain := strings.Map(func(r rune) rune {
+		if r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("._-", r)) {
+			return r
+		}
+		return '_'
+	}, model)
+	return filepath.Join(f.logs(), "engine-"+plain+".log")
+}
+
+func (f Folders) slotFolder() string { return filepath.Join(f.Cache, "slots") }

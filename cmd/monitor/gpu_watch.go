@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -31,19 +30,9 @@ type lookJSON struct {
 
 // watch looks until Ctrl-C.
 func (p gpuCommand) watch(ctx context.Context, w gpuWatch, asJSON bool) error {
-	ctx, stop, release := p.signals(ctx)
+	// A look that waits for the driver is not waited for.
+	ctx, stop, release := untilSignal(ctx, p.Program)
 	defer release()
-	ctx, cancel := context.WithCancel(ctx)
-	var waiting sync.WaitGroup
-	waiting.Go(func() { // a look that waits for the driver is not waited for
-		select {
-		case <-stop:
-			cancel()
-		case <-ctx.Done():
-		}
-	})
-	defer waiting.Wait()
-	defer cancel()
 	cards, err := p.folders.cards()
 	if err != nil {
 		return err
@@ -135,21 +124,8 @@ func (t *gpuTable) draw(at time.Time, m gpu.Machine, changes []gpu.Change) error
 		t.events = append(t.events, fmt.Sprintf("%s  gpu %d  %s", at.Format(time.TimeOnly), c.Index, text))
 	}
 	t.events = t.events[max(0, len(t.events)-eventsKept):]
-	lines := t.render(at, m, changed)
-	lines = lines[:min(len(lines), t.height-1)] // what scrolls away cannot be drawn over
-	var b strings.Builder
-	if t.lines > 0 {
-		fmt.Fprintf(&b, "\x1b[%dA", t.lines)
-	}
-	for _, l := range lines {
-		if r := []rune(l); len(r) >= t.width {
-			l = string(r[:t.width-1])
-		}
-		fmt.Fprintf(&b, "\x1b[2K%s\n", l)
-	}
-	b.WriteString("\x1b[J") // what the last look had more
-	t.lines = len(lines)
-	_, err := io.WriteString(t.out, b.String())
+	var err error
+	t.lines, err = redraw(t.out, t.render(at, m, changed), t.lines, t.width, t.height)
 	return err
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"monitor/internal/console"
 	"monitor/internal/job"
 	"monitor/internal/pipeline"
 	"monitor/internal/report"
@@ -290,24 +291,38 @@ func (p jobCommands) jobResume(ctx context.Context, id string, asJSON bool) erro
 	if err := p.readSettings(); err != nil {
 		return err
 	}
-	if err := p.openStore(ctx, true); err != nil {
-		return err
-	}
-	j, err := p.jobs.Get(ctx, id)
+	there, err := serving(ctx, p.Program)
 	if err != nil {
 		return err
 	}
-	if j.State == job.Done || j.State == job.Cancelled {
-		return usage("job %s is %s; there is nothing to resume. `monitor analyze` makes a new one and asks nothing twice", j.ID, j.State)
+	if there != nil {
+		return analysis(p).runThere(ctx, there, console.Order{Resume: id}, asJSON)
 	}
-	var spec pipeline.AnalyzeSpec
-	if j.Kind != pipeline.AnalyzeKind {
-		return usage("job %s is of the kind %q, which this version of monitor does not know", j.ID, j.Kind)
+	if err := p.openStore(ctx, true); err != nil {
+		return err
 	}
-	if err := json.Unmarshal(j.Spec, &spec); err != nil {
-		return fmt.Errorf("the stored order of job %s cannot be read: %w", j.ID, err)
+	j, spec, err := p.resumable(ctx, id)
+	if err != nil {
+		return err
 	}
 	work := analysis(p).newWork(spec)
 	defer work.crew.Close()
 	return analysis(p).runJob(ctx, j.ID, spec, work, asJSON)
+}
+
+// resumable finds a job that can go on, and its order.
+func (p jobCommands) resumable(ctx context.Context, id string) (j job.Job, spec pipeline.AnalyzeSpec, err error) {
+	if j, err = p.jobs.Get(ctx, id); err != nil {
+		return j, spec, err
+	}
+	if j.State == job.Done || j.State == job.Cancelled {
+		return j, spec, usage("job %s is %s; there is nothing to resume. `monitor analyze` makes a new one and asks nothing twice", j.ID, j.State)
+	}
+	if j.Kind != pipeline.AnalyzeKind {
+		return j, spec, usage("job %s is of the kind %q, which this version of monitor does not know", j.ID, j.Kind)
+	}
+	if err := json.Unmarshal(j.Spec, &spec); err != nil {
+		return j, spec, fmt.Errorf("the stored order of job %s cannot be read: %w", j.ID, err)
+	}
+	return j, spec, nil
 }

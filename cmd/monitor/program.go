@@ -95,8 +95,10 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 	root.AddCommand(
 		setupCommand{p}.command(), analysis{p}.command(), jobCommands{p}.command(), reportCommand{p}.command(),
 		engineCommands{p}.command(), modelCommands{p}.command(), doctorCommand{p}.command(), gpuCommand{p}.command(), planCommand{p}.command(), benchCommand{p}.command(),
+		serveCommand{p}.command(), psCommand{p}.command(), askCommand{p}.command(), explainCommand{p}.command(),
 		configCommands{p}.command(), completionCommand(p, root), p.versionCommand(),
 	)
+	root.AddCommand(modelOrders(p)...)
 	wrapArgs(root)
 	err := root.ExecuteContext(ctx)
 	if err != nil && strings.HasPrefix(err.Error(), "unknown command") {
@@ -220,6 +222,27 @@ func (p *Program) signals(ctx context.Context) (context.Context, <-chan struct{}
 		signal.Stop(ch)
 		cancel()
 		<-done
+	}
+}
+
+// untilSignal returns a context that ends at the first signal, for what has no gentle
+// end; stop tells that from another end.
+func untilSignal(ctx context.Context, p *Program) (context.Context, <-chan struct{}, func()) {
+	ctx, stop, release := p.signals(ctx)
+	ctx, cancel := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, stop, func() {
+		cancel()
+		<-watched
+		release()
 	}
 }
 

@@ -9,7 +9,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -40,6 +42,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exitcode": scriptExitCode, "fakehome": func(ts *testscript.TestScript, _ bool, args []string) { scriptFakeHome(t, ts, args) }, "modelhub": scriptModelHub, "requests": scriptRequests, "firstjob": scriptFirstJob,
+			"served": scriptServed, "lastrequest": scriptLastRequest, "secondmodel": scriptSecondModel,
 		},
 	})
 }
@@ -62,6 +65,31 @@ func scriptExitCode(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("%v ended with %d, want %d\n%s%s", args[1:], got, want, ts.ReadFile("stdout"), ts.ReadFile("stderr"))
 	}
+}
+
+// scriptServed waits until `monitor serve`, which runs in the background, answers.
+func scriptServed(ts *testscript.TestScript, _ bool, _ []string) {
+	for deadline := time.Now().Add(time.Minute); ts.Exec("monitor", "ps") != nil; {
+		if time.Now().After(deadline) {
+			ts.Fatalf("serve does not answer")
+		}
+	}
+}
+
+// scriptLastRequest puts the request that `monitor ask` names into $REQUEST.
+func scriptLastRequest(ts *testscript.TestScript, _ bool, _ []string) {
+	_, id, ok := strings.Cut(ts.ReadFile("stderr"), "monitor explain ")
+	if !ok {
+		ts.Fatalf("no request is named")
+	}
+	ts.Setenv("REQUEST", strings.TrimSpace(id))
+}
+
+// scriptSecondModel imports the fake model under another name, $1.
+func scriptSecondModel(ts *testscript.TestScript, _ bool, args []string) {
+	name := filepath.Join(ts.Getenv("WORK"), args[0]+".gguf")
+	ts.Check(os.WriteFile(name, append(fakeGGUF(), args[0]...), 0o644))
+	ts.Check(ts.Exec("monitor", "models", "import", name))
 }
 
 // scriptFakeHome makes a home with the fake engine and a model file that only

@@ -21,6 +21,7 @@ type Settings struct {
 	GPU      GPUSettings      `yaml:"gpu"`
 	Model    string           `yaml:"model"`
 	Analyze  AnalyzeSettings  `yaml:"analyze"`
+	Serve    ServeSettings    `yaml:"serve"`
 	Store    StoreSettings    `yaml:"store"`
 	Download DownloadSettings `yaml:"download"`
 }
@@ -49,6 +50,12 @@ type AnalyzeSettings struct {
 	Workers int   `yaml:"workers"`
 	Window  int   `yaml:"window"`
 	MaxFile int64 `yaml:"max_file_bytes"`
+}
+
+// ServeSettings say which crew `monitor serve` keeps when its flags do not.
+type ServeSettings struct {
+	Profile string   `yaml:"profile"`
+	Models  []string `yaml:"models"`
 }
 
 // StoreSettings say where jobs are kept.
@@ -100,6 +107,7 @@ func parseSettings(b []byte, name string) (s Settings, err error) {
 		{"engine.url", "cannot stand beside engine.path: one of them is the engine", s.Engine.URL != "" && s.Engine.Path != ""},
 		{"analyze.workers", "must be 0 (automatic) to 256", s.Analyze.Workers < 0 || s.Analyze.Workers > 256},
 		{"analyze.window", "must be 0 (automatic) or 1024 tokens or more", s.Analyze.Window != 0 && s.Analyze.Window < 1024},
+		{"serve.profile", "cannot stand beside serve.models: a profile has its models", s.Serve.Profile != "" && len(s.Serve.Models) > 0},
 		{"analyze.max_file_bytes", "must be 0 (1 MiB) or more", s.Analyze.MaxFile < 0},
 		{"store.url", "must begin with postgres:// or postgresql://", s.Store.URL != "" && !strings.HasPrefix(s.Store.URL, "postgres://") && !strings.HasPrefix(s.Store.URL, "postgresql://")},
 		{"download.hf_endpoint", "must be an http or https address", s.Download.HFEndpoint != "" && !isHTTP(s.Download.HFEndpoint)},

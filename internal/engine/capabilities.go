@@ -72,6 +72,10 @@ func Options() map[string]Option {
 		{Name: "jinja", Spellings: []string{"--jinja"}, Harmless: "it uses the chat templates that it was built with"},
 		{Name: "alias", Spellings: []string{"--alias", "-a"}, Harmless: "it names the model by its file"},
 		{Name: "cors", Spellings: []string{"--cors-origins"}, Harmless: "a web page still lacks the key"},
+		{Name: "device", Spellings: []string{"--device", "-dev"}, Needed: "it would use other cards than those that were planned", Planned: true},
+		{Name: "split-mode", Spellings: []string{"--split-mode", "-sm"}, Needed: "its layers would not be spread over the cards as planned", Planned: true},
+		{Name: "tensor-split", Spellings: []string{"--tensor-split", "-ts"}, Needed: "its layers would not be spread over the cards as planned", Planned: true},
+		{Name: "slot-save-path", Spellings: []string{"--slot-save-path"}, Harmless: "what its slots hold is lost when it is stopped"},
 		{Name: "no-warmup", Spellings: []string{"--no-warmup"}, Harmless: "it warms up at the start"},
 	}
 	m := make(map[string]Option, len(list))

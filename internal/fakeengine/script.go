@@ -11,8 +11,8 @@ type Script struct {
 
 	// LoadMS is how long loading takes; /health says 503 meanwhile.
 	LoadMS int `json:"load_ms,omitempty"`
-	// DelayMS is the time to the first token, TokensPerSecond the speed of one
-	// slot after it; 0 is at once.
+	// DelayMS is the time to the first token of a chat, TokensPerSecond the speed of
+	// one slot after it; 0 is at once.
 	DelayMS         int     `json:"delay_ms,omitempty"`
 	TokensPerSecond float64 `json:"tokens_per_second,omitempty"`
 

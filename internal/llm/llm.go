@@ -42,6 +42,10 @@ type Request struct {
 	Temperature float64
 	// Seed makes sampling repeatable where the server honours it; 0 is unset.
 	Seed int64
+	// Slot is where an engine of the llama-server family is to work on it: n is its
+	// slot n-1, and the request waits until that is free; 0 leaves the choice to the
+	// engine. It must not be set for other servers.
+	Slot int
 }
 
 // Usage is what one answer cost, as the server counted it.

@@ -197,6 +197,7 @@ type wireRequest struct {
 	N              int         `json:"n,omitempty"`
 	Temperature    float64     `json:"temperature"`
 	Seed           int64       `json:"seed,omitempty"`
+	Slot           *int        `json:"id_slot,omitempty"`
 	ResponseFormat *wireFormat `json:"response_format,omitempty"`
 }
 
@@ -212,6 +213,9 @@ type wireFormat struct {
 func (o *OpenAI) chatBody(r Request) wireRequest {
 	w := wireRequest{Model: o.cfg.Model, Stream: true, MaxTokens: r.MaxTokens, Temperature: r.Temperature, Seed: r.Seed}
 	w.StreamOptions.IncludeUsage = true
+	if r.Slot > 0 {
+		w.Slot = new(r.Slot - 1)
+	}
 	for _, m := range r.Messages {
 		w.Messages = append(w.Messages, wireMessage{Role: m.Role, Content: m.Text})
 	}

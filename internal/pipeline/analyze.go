@@ -30,6 +30,8 @@ type AnalyzeSpec struct {
 	Since string `json:"since,omitempty"`
 	// MaxUnits bounds the units of all stages together; 0 is no bound.
 	MaxUnits int `json:"max_units,omitempty"`
+	// BestOf is how many idle workers are asked the same at most; 0 and 1 are one.
+	BestOf int `json:"best_of,omitempty"`
 	// Baseline is the path of a baseline file, or "".
 	Baseline string `json:"baseline,omitempty"`
 	// Model that answers; an empty name means facts only.

@@ -3,7 +3,9 @@ package runner
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
+	"strings"
 
 	"monitor/internal/engine"
 )
@@ -12,7 +14,7 @@ import (
 // What holds for every start: loopback only, an API key that is not on the
 // command line, no download, no web page, no fitting of sizes behind our back,
 // no prompt cache in the host's memory beyond CacheRAM, a fixed share of the
-// window per slot. Tools, agents and other hosts are never switched on.
+// window per slot, no empty run at the start, since the warm-up does more. Tools, agents and other hosts are never switched on.
 func args(c Config, port int, keyFile string) ([]string, error) {
 	if c.Model.Path == "" {
 		return nil, errors.New("no model file is given to the engine")
@@ -49,7 +51,11 @@ func args(c Config, port int, keyFile string) ([]string, error) {
 		{name: "jinja"},
 		{name: "metrics"},
 		{name: "show-slots"},
-		{name: "no-warmup", skip: !c.SkipWarmup},
+		{name: "no-warmup"},
+		{name: "device", value: strings.Join(c.Devices, ","), skip: len(c.Devices) == 0},
+		{name: "split-mode", value: "layer", skip: len(c.Split) == 0},
+		{name: "tensor-split", value: commas(c.Split), skip: len(c.Split) == 0},
+		{name: "slot-save-path", value: filepath.Join(c.SlotDir, ".") + string(filepath.Separator), skip: c.SlotDir == ""},
 		{name: "verbosity", value: "4", skip: !caps.Traces},
 	}
 	var argv []string
@@ -70,6 +76,14 @@ func args(c Config, port int, keyFile string) ([]string, error) {
 		return nil, errors.New("this engine was built without a GPU backend, yet layers are to go to the GPU; install a build for your card: monitor engine install, or set 0 layers")
 	}
 	return argv, nil
+}
+
+func commas(numbers []int) string {
+	words := make([]string, len(numbers))
+	for i, n := range numbers {
+		words[i] = strconv.Itoa(n)
+	}
+	return strings.Join(words, ",")
 }
 
 // keyVariable is where llama-server and our launcher look for the API key.

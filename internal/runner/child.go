@@ -76,7 +76,7 @@ func spawn(c Config, port int, log *engineLog) (*child, error) {
 	command := append(append([]string(nil), c.Engine.Command...), argv...)
 	k := &child{port: port, key: key, ended: make(chan struct{})}
 	k.cmd = exec.Command(command[0], command[1:]...)
-	k.cmd.Env = childEnv(os.Environ(), c.Engine.Flags, key)
+	k.cmd.Env = append(childEnv(os.Environ(), c.Engine.Flags, key), c.Env...)
 	k.cmd.Dir = keyDir // an engine has no business in the user's folder
 	k.cmd.Stdout, k.cmd.Stderr = log, log
 	k.cmd.WaitDelay = time.Second
@@ -129,25 +129,39 @@ func (k *child) gone() bool {
 // in the kernel, in a GPU driver say, takes longer; nobody can end that one.
 const killTime = 10 * time.Second
 
-// stop asks the process to end, waits at most grace, and kills its group.
-func (k *child) stop(grace time.Duration) error {
-	if k.gone() {
-		return nil
-	}
-	if grace > 0 {
+// stop asks the process to end, waits at most grace, and kills its group. killed
+// says that it had not ended by then.
+func (k *child) stop(grace time.Duration) (killed bool, err error) {
+	if !k.gone() && grace > 0 {
 		askToEnd(k.cmd.Process)
-		t := time.NewTimer(grace)
-		defer t.Stop()
-		select {
-		case <-k.ended:
-		case <-t.C:
-		}
+		k.goneWithin(grace, true)
 	}
-	killGroup(k.cmd.Process)
+	killed = !k.gone()
+	killGroup(k.cmd.Process) // also what the engine may have left behind
 	if !k.goneWithin(killTime, true) {
-		return fmt.Errorf("the engine (process %d) does not end though it was killed; it hangs in the system, most likely in the GPU driver: see dmesg, and restart the machine if it stays", k.cmd.Process.Pid)
+		return killed, k.stuck()
 	}
-	return nil
+	return killed, nil
+}
+
+// goneWithin waits up to d, if it is worth waiting, for the process to be seen as
+// gone.
+func (k *child) goneWithin(d time.Duration, wait bool) bool {
+	if !wait {
+		return k.gone()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-k.ended:
+		return true
+	case <-t.C:
+		return k.gone()
+	}
+}
+
+func (k *child) stuck() error {
+	return fmt.Errorf("the engine (process %d) does not end though it was killed; it hangs in the system, most likely in the GPU driver: see dmesg, and restart the machine if it stays", k.cmd.Process.Pid)
 }
 
 // exitWords says how the process ended.

@@ -163,7 +163,7 @@ func TestAStartThatFailsSaysWhy(t *testing.T) {
 		t.Errorf("an engine that wants no key: %v", err)
 	}
 	c = fake(t, fakeengine.Script{LoadMS: 60_000})
-	c.StartTime = 300 * time.Millisecond
+	c.Watch.Start = 300 * time.Millisecond
 	if _, err := runner.Start(t.Context(), c); err == nil || !strings.Contains(err.Error(), "not ready within 300ms") {
 		t.Errorf("an engine that loads for ever: %v", err)
 	}
@@ -223,15 +223,15 @@ func TestCloseIsQuickAndFinal(t *testing.T) {
 
 func TestAnEngineThatIgnoresBeingAskedIsKilled(t *testing.T) {
 	c := fake(t, fakeengine.Script{Stop: fakeengine.Stop{IgnoreTerm: true}})
-	c.Grace = 200 * time.Millisecond
+	c.Watch.Grace = 200 * time.Millisecond
 	r := start(t, c)
 	pid := r.Info().PID
 	begun := time.Now()
 	if err := r.Close(); err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(begun); alive(pid) || took < c.Grace {
-		t.Errorf("after %s the engine's life is %v; it had %s to end", took, alive(pid), c.Grace)
+	if took := time.Since(begun); alive(pid) || took < c.Watch.Grace {
+		t.Errorf("after %s the engine's life is %v; it had %s to end", took, alive(pid), c.Watch.Grace)
 	}
 }
 

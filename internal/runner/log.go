@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	tailLines = 200     // kept in memory for error messages
+	tailLines = 2000    // kept in memory for people, and for what they tell
+	tailBytes = 1 << 20 // of all these lines together
 	tailWidth = 2 << 10 // bytes of a line kept there
 	logMost   = 8 << 20 // bytes after which the file is put aside as FILE.1
 )
@@ -26,11 +27,14 @@ type engineLog struct {
 	size int64
 	part []byte
 	tail []string
+	sum  int         // bytes of tail
 	told reservation // what the lines say of memory
+	all  int64       // bytes since the start of the program
+	dots int         // of a load, so far; -1 none
 }
 
 func openLog(path string) (*engineLog, error) {
-	l := &engineLog{path: path, most: logMost}
+	l := &engineLog{path: path, most: logMost, dots: -1}
 	if path == "" {
 		return l, nil
 	}
@@ -54,6 +58,7 @@ func openLog(path string) (*engineLog, error) {
 func (l *engineLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.all += int64(len(p))
 	l.part = append(l.part, p...)
 	for {
 		line, rest, ok := bytes.Cut(l.part, []byte("\n"))
@@ -68,6 +73,7 @@ func (l *engineLog) Write(p []byte) (int, error) {
 		l.part = nil
 	}
 	l.part = bytes.Clone(l.part)
+	l.load(l.part)
 	if l.file != nil {
 		if l.size > 0 && l.size+int64(len(p)) > l.most {
 			l.rotate()
@@ -84,10 +90,44 @@ func (l *engineLog) keep(line []byte) {
 		line = line[:tailWidth]
 	}
 	l.told.read(string(line))
+	l.load(line)
 	l.tail = append(l.tail, string(line))
-	if len(l.tail) > tailLines {
-		l.tail = append(l.tail[:0:0], l.tail[len(l.tail)-tailLines:]...)
+	l.sum += len(line)
+	for len(l.tail) > tailLines || l.sum > tailBytes {
+		l.sum -= len(l.tail[0])
+		l.tail[0] = ""
+		l.tail = l.tail[1:]
 	}
+}
+
+// load reads how far a load is from a line of dots, one for each percent, as
+// llama.cpp's own account of it is.
+func (l *engineLog) load(line []byte) {
+	if len(line) > 0 && len(line) <= 100 && len(bytes.Trim(line, ".")) == 0 {
+		l.dots = max(l.dots, len(line))
+	}
+}
+
+// loaded is how far the load is, 0 to 1; -1 where the log does not tell.
+func (l *engineLog) loaded() float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dots < 0 {
+		return -1
+	}
+	return float64(l.dots) / 100
+}
+
+// wrote is how much the engines have written so far, in bytes.
+func (l *engineLog) wrote() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all
+}
+
+// note puts a line of ours among the engine's.
+func (l *engineLog) note(format string, a ...any) {
+	_, _ = fmt.Fprintf(l, format+"\n", a...)
 }
 
 func (l *engineLog) rotate() {
@@ -123,7 +163,7 @@ func (l *engineLog) reserved() Reserved {
 func (l *engineLog) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.tail, l.part, l.told = nil, nil, reservation{}
+	l.tail, l.sum, l.part, l.told, l.dots = nil, 0, nil, reservation{}, -1
 }
 
 func (l *engineLog) Close() error {

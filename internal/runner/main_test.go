@@ -17,8 +17,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	fakeengine.RunIfAsked() // first: an engine that a parent started has the parent's environment too
 	parentIfAsked()
-	fakeengine.RunIfAsked()
 	os.Exit(m.Run())
 }
 
@@ -101,18 +101,20 @@ func mustAsk(t testing.TB, m llm.Model, q llm.Request) llm.Answer {
 const cardSchema = `{"type":"object","properties":{"purpose":{"type":"string","maxLength":60},"risk":{"enum":["low","high"]},"lines":{"type":"integer","minimum":1,"maximum":9}},"required":["purpose","risk","lines"],"additionalProperties":false}`
 
 func TestOneContractForEveryEngine(t *testing.T) {
-	t.Run("fake", func(t *testing.T) { contract(t, fake(t, fakeengine.Script{TokensPerSecond: 200})) })
+	t.Run("fake", func(t *testing.T) {
+		contract(t, fake(t, fakeengine.Script{TokensPerSecond: 200, Answers: []fakeengine.Answer{long}}))
+	})
 	t.Run("fake of an old build", func(t *testing.T) {
-		contract(t, fake(t, fakeengine.Script{TokensPerSecond: 200, OldBuild: true}))
+		contract(t, fake(t, fakeengine.Script{TokensPerSecond: 200, Answers: []fakeengine.Answer{long}, OldBuild: true}))
 	})
 	t.Run("real", func(t *testing.T) { contract(t, real(t)) })
 	t.Run("url", func(t *testing.T) {
-		e := fakeengine.New(t, fakeengine.Script{TokensPerSecond: 200, Slots: 4, Window: 2048, Models: []string{"small"}})
+		e := fakeengine.New(t, fakeengine.Script{TokensPerSecond: 200, Answers: []fakeengine.Answer{long}, Slots: 4, Window: 2048, Models: []string{"small"}})
 		e.RequireKey("k")
 		contract(t, runner.Config{Engine: engine.Engine{ID: "url", Source: engine.FromURL, URL: e.URL + "/v1", Key: "k"}, Slots: 4})
 	})
 	t.Run("url to a server that is not llama-server", func(t *testing.T) {
-		e := fakeengine.New(t, fakeengine.Script{TokensPerSecond: 200, Slots: 4, Window: 2048, Quirks: fakeengine.Quirks{Plain: true}})
+		e := fakeengine.New(t, fakeengine.Script{TokensPerSecond: 200, Answers: []fakeengine.Answer{long}, Slots: 4, Window: 2048, Quirks: fakeengine.Quirks{Plain: true}})
 		contract(t, runner.Config{Engine: engine.Engine{ID: "url", Source: engine.FromURL, URL: e.URL}, Slots: 4, Window: 2048})
 	})
 }
@@ -196,6 +198,11 @@ func contract(t *testing.T, c runner.Config) {
 
 	t.Run("slots work at the same time", func(t *testing.T) { slotsTogether(t, r) })
 	t.Run("a caller who leaves frees the slot", func(t *testing.T) { leaving(t, r) })
+	t.Run("all slots are free within a second", func(t *testing.T) { freesSlots(t, r) })
+	t.Run("life", func(t *testing.T) {
+		c.LogPath = ""
+		lifeOf(t, c)
+	})
 }
 
 func slotsTogether(t *testing.T, r *runner.Runner) {

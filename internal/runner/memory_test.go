@@ -146,7 +146,7 @@ func TestPredictedMemoryIsWhatTheEngineReserves(t *testing.T) {
 				t.Run(c.name, func(t *testing.T) {
 					cfg := base
 					cfg.Model = runner.ModelFile{Name: "m", Path: path}
-					cfg.Slots, cfg.Window, cfg.Reserve, cfg.SkipWarmup = c.slots, c.window, c.reserve, true
+					cfg.Slots, cfg.Window, cfg.Reserve, cfg.WarmUp = c.slots, c.window, c.reserve, runner.WarmUpOff
 					r := start(t, cfg)
 					last := r.Reserved()
 					if err := r.Close(); err != nil {

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,16 +14,8 @@ import (
 	"monitor/internal/llm"
 )
 
-// reach makes the clients of a server; it does not connect.
-func (r *Runner) reach(base, key string) *service {
-	return &service{base: base, key: key, chat: llm.NewOpenAI(llm.OpenAIConfig{
-		BaseURL: base, Key: key, Model: r.cfg.Model.Name, HTTP: r.http,
-		FirstToken: r.cfg.FirstToken, NextToken: r.cfg.NextToken,
-	})}
-}
-
 // call makes one small request and returns status and body.
-func (r *Runner) call(ctx context.Context, s *service, method, path string, body any, key string) (int, []byte, error) {
+func (s *service) call(ctx context.Context, method, path string, body any, key string) (int, []byte, error) {
 	var rd io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
@@ -41,7 +34,7 @@ func (r *Runner) call(ctx context.Context, s *service, method, path string, body
 	if key != "" {
 		req.Header.Set("Authorization", "Bearer "+key)
 	}
-	res, err := r.http.Do(req)
+	res, err := s.http.Do(req)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -59,17 +52,14 @@ type props struct {
 	Build string `json:"build_info"`
 }
 
-// ready waits until the engine has loaded its model, and checks that it is ours:
-// that it wants the key, and that slots and window are what was asked for.
-func (r *Runner) ready(ctx context.Context, s *service) error {
-	if err := r.healthy(ctx, s); err != nil {
-		return err
-	}
-	status, _, err := r.call(ctx, s, http.MethodGet, "/props", nil, "")
+// check makes sure that an engine that has loaded its model is ours: that it wants
+// the key, and that slots and window are what was asked for.
+func (r *keeper) check(ctx context.Context, s *service) error {
+	status, _, err := s.call(ctx, http.MethodGet, "/props", nil, "")
 	if err == nil && status == http.StatusOK {
 		return errors.New("the engine answers without a key, so any program on this machine could use it; it was stopped. Use another build: monitor engine install")
 	}
-	status, b, err := r.call(ctx, s, http.MethodGet, "/props", nil, s.key)
+	status, b, err := s.call(ctx, http.MethodGet, "/props", nil, s.key)
 	if err != nil {
 		return fmt.Errorf("the engine is up but does not describe itself: %w", err)
 	}
@@ -82,80 +72,47 @@ func (r *Runner) ready(ctx context.Context, s *service) error {
 	}
 	r.mu.Lock()
 	r.info.Window = p.Defaults.Window
-	r.exact = true
 	r.mu.Unlock()
+	s.exact = true
 	return nil
-}
-
-// healthy polls /health until it says ok, the process ends, or ctx is over. The
-// pauses start short, since a small model loads in a third of a second.
-func (r *Runner) healthy(ctx context.Context, s *service) error {
-	pause := 10 * time.Millisecond
-	for {
-		status, _, err := r.call(ctx, s, http.MethodGet, "/health", nil, "")
-		if err == nil && status == http.StatusOK && !s.child.gone() {
-			return nil
-		}
-		t := time.NewTimer(pause)
-		select {
-		case <-s.child.ended:
-			t.Stop()
-			return errors.New("the engine ended before it was ready")
-		case <-ctx.Done():
-			t.Stop()
-			return context.Cause(ctx)
-		case <-t.C:
-		}
-		pause = min(pause*5/4, 250*time.Millisecond)
-	}
 }
 
 // attach makes sure that somebody else's server is there, has the model and
 // says how large its window is, as far as it tells.
-func (r *Runner) attach(ctx context.Context) error {
+func (r *keeper) attach(ctx context.Context) (*service, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	s := r.reach(r.cfg.Engine.URL, r.cfg.Engine.Key)
-	s.base = trimV1(s.base)
 	cards, err := s.chat.Models(ctx)
 	if err != nil {
-		return fmt.Errorf("engine.url: %w; check the address and its key (monitor config show), or whether the server runs", err)
+		return nil, fmt.Errorf("engine.url: %w; check the address and its key (monitor config show), or whether the server runs", err)
 	}
 	card, err := choose(cards, r.cfg.Model.Name)
 	if err != nil {
-		return fmt.Errorf("engine.url: %w", err)
+		return nil, fmt.Errorf("engine.url: %w", err)
 	}
-	r.cfg.Model.Name = card.Name
-	s = r.reach(r.cfg.Engine.URL, r.cfg.Engine.Key)
-	s.base = trimV1(s.base)
-	r.info.Model = card.Name
+	s.chat = r.client(s.base, s.key, card.Name)
 	var p props
-	if status, b, err := r.call(ctx, s, http.MethodGet, "/props", nil, s.key); err == nil && status == http.StatusOK && json.Unmarshal(b, &p) == nil {
-		r.info.Build = p.Build
+	if status, b, err := s.call(ctx, http.MethodGet, "/props", nil, s.key); err != nil || status != http.StatusOK || json.Unmarshal(b, &p) != nil {
+		p = props{}
 	}
-	if r.info.Slots == 0 {
-		r.info.Slots = p.Slots
-	}
-	if r.info.Slots == 0 {
-		r.info.Slots = 4
-	}
-	offered := card.Window
-	if p.Defaults.Window > 0 {
-		offered = p.Defaults.Window
-	}
+	window, slots := r.cfg.Window, cmp.Or(r.cfg.Slots, p.Slots, 4)
+	offered := cmp.Or(max(0, p.Defaults.Window), card.Window)
 	switch {
-	case offered > 0 && r.info.Window > offered:
-		return fmt.Errorf("engine.url: a window of %d tokens is asked for, the server gives %d; take %d or less", r.info.Window, offered, offered)
-	case r.info.Window == 0 && offered > 0:
-		r.info.Window = offered
-	case r.info.Window == 0:
-		r.info.Window = 4096
+	case offered > 0 && window > offered:
+		return nil, fmt.Errorf("engine.url: a window of %d tokens is asked for, the server gives %d; take %d or less", window, offered, offered)
+	case window == 0:
+		window = cmp.Or(offered, 4096)
 	}
-	if _, err := r.tokenize(ctx, s, "probe"); err == nil {
-		r.exact = true
-	}
-	r.set(s, nil)
-	return nil
+	_, err = s.tokenize(ctx, "probe")
+	s.exact = err == nil
+	f, _ := s.look(ctx)
+	s.family = f.slots
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.info.Model, r.info.Slots, r.info.Window = card.Name, slots, window
+	r.info.Build = cmp.Or(p.Build, r.info.Build)
+	return s, nil
 }
 
 func trimV1(base string) string {
@@ -200,29 +157,28 @@ func (r *Runner) Count(ctx context.Context, text string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	r.mu.Lock()
-	exact := r.exact
-	r.mu.Unlock()
-	if !exact {
+	if !s.exact {
 		return len(text), nil
 	}
-	n, err := r.tokenize(ctx, s, text)
+	c := s.begin(ctx)
+	defer c.end()
+	n, err := s.tokenize(c.ctx, text)
 	if err != nil {
-		return 0, r.judge(s, err)
+		return 0, r.judge(c, err)
 	}
 	return n, nil
 }
 
 // CountIsExact says whether Count asks the engine's tokenizer or gives the upper
-// bound.
+// bound; false while there is no engine.
 func (r *Runner) CountIsExact() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.exact
+	return r.now != nil && r.now.exact
 }
 
-func (r *Runner) tokenize(ctx context.Context, s *service, text string) (int, error) {
-	status, b, err := r.call(ctx, s, http.MethodPost, "/tokenize", map[string]any{"content": text, "add_special": false}, s.key)
+func (s *service) tokenize(ctx context.Context, text string) (int, error) {
+	status, b, err := s.call(ctx, http.MethodPost, "/tokenize", map[string]any{"content": text, "add_special": false}, s.key)
 	if err != nil {
 		if ctx.Err() != nil {
 			return 0, fmt.Errorf("the request was given up: %w", context.Cause(ctx))

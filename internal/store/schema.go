@@ -67,7 +67,8 @@ func measuredLoads() migration {
 	}
 }
 
-// thirdSchema: how fast models were measured to write, and what jobs drew, in joules.
+// thirdSchema: how fast models were measured to write, what jobs drew, in joules,
+// and what the crew's scheduler decided.
 func thirdSchema() migration {
 	return migration{
 		`CREATE TABLE speeds (
@@ -78,6 +79,12 @@ func thirdSchema() migration {
 		`CREATE TABLE energy (
 			job TEXT PRIMARY KEY, joules DOUBLE PRECISION NOT NULL, source TEXT NOT NULL,
 			known BIGINT NOT NULL, why TEXT NOT NULL, estimated BIGINT NOT NULL, unseen_us BIGINT NOT NULL)`,
+		// request is what all tries of one question have in common; body the whole
+		// decision, JSON of the caller's.
+		`CREATE TABLE decisions (
+			id {serial}, at_ms BIGINT NOT NULL, what TEXT NOT NULL, request TEXT NOT NULL, model TEXT NOT NULL, body TEXT NOT NULL)`,
+		`CREATE INDEX decisions_request ON decisions (request)`,
+		`CREATE INDEX decisions_model ON decisions (model)`,
 	}
 }
 

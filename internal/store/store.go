@@ -1,8 +1,8 @@
 // Package store keeps everything that must outlive a process: jobs, their units
 // and answers, the ledger of model calls and of energy, what loaded models took and
-// how fast they wrote, and a small cache. It is the only room that speaks SQL, and
-// speaks the same SQL to SQLite (one machine, one file) and to Postgres (many
-// machines).
+// how fast they wrote, what the scheduler decided, and a small cache. It is the only
+// room that speaks SQL, and speaks the same SQL to SQLite (one machine, one file)
+// and to Postgres (many machines).
 //
 // # The file
 //
