@@ -87,14 +87,18 @@ func (m *member) load(ctx context.Context, place scheduler.Place) {
 	}
 }
 
-// unload ends the engine; its slots are all back.
-func (m *member) unload(ctx context.Context, _ bool) {
+// unload ends the engine; its slots are all back, and kept on the disk where save
+// says that they may be asked for.
+func (m *member) unload(ctx context.Context, save bool) {
 	m.mu.Lock()
 	r, place := m.runner, m.place
 	m.serving = false
 	m.mu.Unlock()
 	var left []scheduler.Share
 	if r != nil {
+		if !save {
+			r.Forget()
+		}
 		stopped, err := r.Stop(ctx, 0)
 		left = shares(place, stopped.Left)
 		if err = errors.Join(err, r.Close()); err != nil {

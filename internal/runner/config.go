@@ -86,7 +86,7 @@ const (
 	// WarmUpFull has the largest prompt read that a slot allows, and answers to it
 	// written in all slots, so that a lack of memory shows now.
 	WarmUpFull WarmUp = "full"
-	// WarmUpShort reads one micro-batch, 512 tokens unless Reserve says otherwise.
+	// WarmUpShort reads 32 tokens.
 	WarmUpShort WarmUp = "short"
 	// WarmUpOff reads nothing.
 	WarmUpOff WarmUp = "off"

@@ -88,10 +88,14 @@ func (r *Runner) settled(ctx context.Context) error {
 	}
 }
 
+// Forget says that nobody will ask for what the slots hold, so that the next Stop
+// does not save it.
+func (r *Runner) Forget() { r.forget.Store(true) }
+
 // Stop ends the engine. New calls are refused from now on, with kind unavailable;
 // those in flight may go on for up to limit, or until ctx ends, and are cut off
-// then. What idle slots hold is saved (Config.SlotDir). The process is asked to
-// end, and after Watch.Grace killed with everything it started. Then Stop waits
+// then. What idle slots hold is saved (Config.SlotDir), unless Forget was called; Close
+// saves nothing. The process is asked to end, and after Watch.Grace killed with everything it started. Then Stop waits
 // until the driver shows the memory as free, at most Watch.Freed. An engine that is
 // stopped already is no error. The error is that of a process which a kill does not
 // end within 10 s (one that hangs in a device driver), and names it.
@@ -482,6 +486,8 @@ func (r *keeper) bringDown(s *service) (killed bool, err error) {
 		killGroup(s.child.cmd.Process)
 		return false, nil
 	}
-	slotStore{r.Runner, s}.save()
+	if r.ctx.Err() == nil && !r.forget.Load() {
+		slotStore{r.Runner, s}.save()
+	}
 	return s.child.stop(r.cfg.Watch.Grace)
 }

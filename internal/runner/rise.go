@@ -81,7 +81,7 @@ func (r *keeper) tryRise(ctx context.Context, first bool) (s *service, again boo
 	}
 	if err == nil {
 		r.tell(ctx, Warming)
-		err = warmer{r.Runner, s}.warmUp(ctx, first)
+		err = warmer{r.Runner, s}.warmUp(ctx)
 	}
 	if err == nil {
 		slotStore{r.Runner, s}.empty(ctx)

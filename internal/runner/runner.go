@@ -55,6 +55,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"monitor/internal/engine"
@@ -99,9 +100,10 @@ type Runner struct {
 	cancel context.CancelFunc
 	gone   chan struct{} // closed when the keeper has ended
 	// What the keeper is asked, and what its helpers tell it.
-	ups   chan chan struct{}
-	downs chan *down
-	tells chan State
+	ups    chan chan struct{}
+	downs  chan *down
+	tells  chan State
+	forget atomic.Bool // what slots hold is not worth saving
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed and renewed at every change of what follows

@@ -13,15 +13,15 @@ import (
 
 const (
 	defaultBatch = 2048 // llama-server's --batch-size
-	defaultMicro = 512  // and --ubatch-size
 	// warmTail is what the largest prompt leaves of a window, and warmAnswer what is
 	// written into that. llama.cpp rounds the length of what attention looks at up to
 	// a multiple of 256, so that some tokens less take the same memory.
 	warmTail   = 8
 	warmAnswer = 4
-	// againTokens are read when an engine without a GPU is started anew: enough to
-	// see that it computes; how fast is known.
-	againTokens = 32
+	// shortTokens are read by an engine without a GPU: enough to see that it computes.
+	// A micro-batch of 512 would be the better measure of its longest step, and took 2 s
+	// of a small model and half a minute of one with 7 billion weights, at each start.
+	shortTokens = 32
 )
 
 // warmer tries an engine out.
@@ -42,24 +42,17 @@ type warmer struct {
 // largest of all. A build that can (see Many) reads the prompt once and copies it to
 // the other slots; an older one reads it in each.
 //
-// Short: one micro-batch. Without a GPU there are no such pools, all is reserved at
-// load, and a long prompt would take minutes on a slow processor. A start that
-// nobody asked for reads 32 tokens.
-func (r warmer) warmUp(ctx context.Context, first bool) error {
+// Short: 32 tokens. Without a GPU there are no such pools, all is reserved at load,
+// and a long prompt would take minutes on a slow processor.
+func (r warmer) warmUp(ctx context.Context) error {
 	full := r.cfg.WarmUp == WarmUpFull || r.cfg.WarmUp == WarmUpAuto && r.gpu()
 	if r.cfg.WarmUp == WarmUpOff {
 		return nil
 	}
 	window := r.Info().Window
 	n := window - warmTail
-	if micro := r.cfg.Reserve.MicroBatch; !full {
-		if micro == 0 {
-			micro = defaultMicro
-		}
-		n = min(n, micro)
-		if !first {
-			n = min(n, againTokens)
-		}
+	if !full {
+		n = min(n, shortTokens)
 	}
 	if n < 1 {
 		return nil
@@ -180,7 +173,7 @@ func (r warmer) one(ctx context.Context, q map[string]any, n int) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if n <= againTokens && r.info.LongestStep > 0 {
+	if n <= shortTokens && r.info.LongestStep > 0 {
 		return nil // too little to measure by
 	}
 	r.info.LongestStep = max(r.info.LongestStep, longestStep(read, time.Duration(ms*float64(time.Millisecond)), r.batch()))

@@ -144,9 +144,10 @@ func (w *world) leave(c *visitor, ev scheduler.Event) {
 	e.holds--
 	if c.slot < len(e.slots) && e.slots[c.slot].id == c.ID {
 		e.slots[c.slot].id = ""
-		if e.state == "up" {
+		if e.state == "up" && !e.slots[c.slot].lost {
 			e.slots[c.slot].chain = ev.Prefix
 		}
+		e.slots[c.slot].lost = false
 	}
 }
 

@@ -356,7 +356,10 @@ func (l *ledger) blocked(w *model) *Refusal {
 	}
 	var pinned []string
 	for _, m := range l.models {
-		if m.pinned && total(m.holds) > 0 {
+		inTheWay := slices.ContainsFunc(w.Places, func(p Place) bool {
+			return slices.ContainsFunc(p.Need, func(n Share) bool { return bytesOn(m.holds, n.Device) > 0 })
+		})
+		if m.pinned && inTheWay {
 			pinned = append(pinned, fmt.Sprintf("%s is pinned and holds %s (monitor unpin %s)", m.Name, l.bytes(m.holds), m.Name))
 		}
 	}

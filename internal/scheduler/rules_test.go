@@ -277,3 +277,21 @@ func TestStopped(t *testing.T) {
 	d.want("unload a", scheduler.Event{Kind: scheduler.Returned, ID: "held"})
 	d.want("unload b", scheduler.Event{Kind: scheduler.Loaded, Model: "b"})
 }
+
+// What a slot held is gone with its engine, also when its holder comes back late.
+func TestALateReturnWarmsNoSlot(t *testing.T) {
+	d := newDesk(t, scheduler.Config{}, of("a", 1, 1))
+	d.up("a")
+	d.ask("1", "a")
+	for _, e := range []scheduler.Event{{Kind: scheduler.Down, Model: "a"}, {Kind: scheduler.Up, Model: "a"}, {Kind: scheduler.Returned, ID: "1", Prefix: []uint64{1, 2}}} {
+		d.do(e)
+	}
+	q := asked("2", "a")
+	q.Prefix = []uint64{1, 2, 3}
+	d.do(scheduler.Event{Kind: scheduler.Asked, Request: q})
+	for _, f := range d.out {
+		if f.Kind == scheduler.Grant && f.Cached != 0 {
+			t.Errorf("%d blocks are said to be there", f.Cached)
+		}
+	}
+}

@@ -41,6 +41,7 @@ type request struct {
 	slot  int // -1: it waits
 	// charged is what it was charged when it was granted.
 	charged int
+	lost    bool // its engine died while it held a slot
 }
 
 // model is what the State knows of one.
@@ -206,6 +207,11 @@ func (s *State) engine(e Event, m *model) {
 	case Down:
 		if m.life == Resident || m.life == Yielding {
 			s.live(m, Recover, e.Reason)
+			for i := range m.slots { // what they hold is gone, also for who returns after Up
+				if h := m.slots[i].holder; h != nil {
+					h.lost = true
+				}
+			}
 			s.note(Record{What: "down", Model: m.Name, Reason: fmt.Sprintf("the engine of %s died and is started anew: %s", m.Name, e.Reason)})
 		}
 	case Up:
@@ -371,7 +377,7 @@ func (s *State) ended(e Event, what string) {
 		sl := &m.slots[r.slot]
 		s.seq++
 		sl.holder, sl.used = nil, s.seq
-		if m.life != Failed && m.life != Recover {
+		if m.life != Failed && m.life != Recover && !r.lost {
 			sl.chain = e.Prefix
 		}
 	}
@@ -571,7 +577,7 @@ func (s *State) planned(e Event) {
 			m.Model, m.next = def, nil
 		case changed(m.Model, def):
 			next := def
-			m.next, m.reload = &next, true
+			m.next, m.reload = &next, m.reload || m.life != Unloading // one that leaves comes back if it is asked for
 		default:
 			m.Model, m.next = def, nil
 		}

@@ -106,6 +106,7 @@ type engine struct {
 type hold struct {
 	id    string
 	chain []uint64
+	lost  bool // its engine died under who holds it
 }
 
 // visitor is a request in truth, until it ends.
@@ -522,6 +523,7 @@ func (w *world) life(e *engine, life int) {
 					e.state = "up"
 					for i := range e.slots {
 						e.slots[i].chain = nil
+						e.slots[i].lost = e.slots[i].id != ""
 					}
 					w.step(scheduler.Event{Kind: scheduler.Up, Model: e.name})
 					w.life(e, life)
