@@ -270,7 +270,8 @@ func TestTwoJobsAndAQuestionAtOnce(t *testing.T) {
 // a config that is wrong changes nothing.
 func TestServeReadsItsConfigAnew(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, 1, fakeengine.Script{TokensPerSecond: 20})
+	// A look at ps takes a second where the race detector is on: the answer takes longer.
+	s := newStage(t, 1, fakeengine.Script{TokensPerSecond: 20, Answers: []fakeengine.Answer{{Text: strings.Repeat("word ", 200)}}})
 	other := filepath.Join(s.home, "other.gguf")
 	if err := os.WriteFile(other, append(fakeGGUF(), "other"...), 0o644); err != nil {
 		t.Fatal(err)
@@ -292,7 +293,7 @@ func TestServeReadsItsConfigAnew(t *testing.T) {
 	if got := models(); fmt.Sprint(got) != "[fake other]" {
 		t.Fatalf("without a word every model that is here is in the crew, the default first: %q", got)
 	}
-	cli := s.begin("ask", "--max-tokens", "40", "talk")
+	cli := s.begin("ask", "--max-tokens", "160", "talk")
 	until(t, "somebody writes", func() bool { st, _ := s.ps(t); return len(busy(st)) == 1 })
 	reload := func(config string) {
 		t.Helper()
