@@ -19,6 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"monitor/internal/crew"
 	"monitor/internal/engine"
 	"monitor/internal/gguf"
 	"monitor/internal/gpu"
@@ -27,6 +28,7 @@ import (
 	"monitor/internal/pipeline"
 	"monitor/internal/placement"
 	"monitor/internal/runner"
+	"monitor/internal/scheduler"
 	"monitor/internal/store"
 )
 
@@ -151,11 +153,11 @@ func (p benchCommand) measure(ctx context.Context, spec pipeline.ModelSpec, f be
 	// The chat template's marks, and prompts that come out longer than they were meant.
 	spec.Workers, spec.Window, spec.KV = most, f.prompt*5/4+f.answer+128, strings.TrimPrefix(f.kv, "f16")
 	c := p.runnerConfig(ctx, e, spec)
-	r, err := runner.Start(ctx, c)
+	r, w, done, err := p.benchCrew(ctx, e, spec)
 	if err != nil {
 		return b, err
 	}
-	defer func() { err = errors.Join(err, r.Close()) }()
+	defer func() { err = errors.Join(err, done()) }()
 	info := r.Info()
 	if info.Slots < most {
 		return b, usage("the server at engine.url has %d slots; give --slots up to %d", info.Slots, info.Slots)
@@ -164,7 +166,7 @@ func (p benchCommand) measure(ctx context.Context, spec pipeline.ModelSpec, f be
 	if err != nil {
 		return b, err
 	}
-	run := benchRun{prompts: prompts, crew: throughCrew(r), direct: straight(r, info.Model)}
+	run := benchRun{prompts: prompts, crew: throughCrew(crewModel{w, spec.Name}), direct: straight(r, info.Model)}
 	if _, err := run.round(ctx, run.crew, most, most); err != nil { // every slot reads what all prompts begin with
 		return b, err
 	}
@@ -417,6 +419,42 @@ func (b *benchRun) round(ctx context.Context, ask benchAsk, workers, answers int
 		return r, errors.New("the engine wrote no token, so there is no speed to measure; look at its log (monitor doctor says where)")
 	}
 	return r, nil
+}
+
+// benchCrew is a crew of one model, loaded, and the engine behind it.
+func (p benchCommand) benchCrew(ctx context.Context, e engine.Engine, spec pipeline.ModelSpec) (*runner.Runner, *crew.Crew, func() error, error) {
+	plan, err := planCommand(p).crewPlan(ctx, e, []pipeline.ModelSpec{spec})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	cfg, closeMore := p.crewConfig(e, plan)
+	var r *runner.Runner
+	remember := cfg.Measured
+	cfg.Measured = func(ctx context.Context, up *runner.Runner, c runner.Config, at scheduler.Place) []scheduler.Share {
+		r = up
+		return remember(ctx, up, c, at)
+	}
+	w, err := crew.New(cfg)
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, closeMore())
+	}
+	done := func() error { return errors.Join(w.Close(), closeMore()) }
+	if err := w.Load(ctx, spec.Name); err != nil {
+		return nil, nil, nil, errors.Join(err, done())
+	}
+	return r, w, done, nil
+}
+
+// crewModel is a model of a crew, asked as jobs ask.
+type crewModel struct {
+	crew  *crew.Crew
+	model string
+}
+
+// Chat implements llm.Model.
+func (m crewModel) Chat(ctx context.Context, r llm.Request) (*llm.Stream, error) {
+	st, _, err := m.crew.Chat(ctx, crew.Ask{Model: m.model, Flow: "bench", Request: r})
+	return st, err
 }
 
 // throughCrew asks the way that jobs do.

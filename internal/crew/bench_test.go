@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -11,6 +12,8 @@ import (
 
 	"monitor/internal/crew"
 	"monitor/internal/engine"
+	"monitor/internal/fakeengine"
+	"monitor/internal/llm"
 	"monitor/internal/runner"
 	"monitor/internal/scheduler"
 )
@@ -51,4 +54,51 @@ func BenchmarkDispatch(b *testing.B) {
 	slices.Sort(took)
 	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+}
+
+// BenchmarkFound prints how long it takes with default settings until a wedged or dead
+// engine is found (its model leaves resident) and until it serves again, the worst
+// of the tries; beside the time that the fake engine's load takes.
+func BenchmarkFound(b *testing.B) {
+	const load = 500 * time.Millisecond
+	for name, fault := range map[string]fakeengine.Fault{
+		"wedge":       {Do: fakeengine.DoWedge, At: []int{2}, AfterTokens: 3},
+		"silentwedge": {Do: fakeengine.DoWedge, At: []int{2}, AfterTokens: 3, Silent: true},
+		"death":       {Do: fakeengine.DoCrash, At: []int{2}, AfterTokens: 3},
+	} {
+		b.Run(name, func(b *testing.B) {
+			var found, restored time.Duration
+			for b.Loop() {
+				m := fake(b, "a", 100*mib, fakeengine.Script{CountFile: filepath.Join(b.TempDir(), "count"), LoadMS: int(load.Milliseconds()), TokensPerSecond: 100, Faults: []fakeengine.Fault{fault}})
+				down := make(chan time.Time, 8)
+				w := start(b, crew.Config{Logf: func(string, ...any) {}, Record: func(r scheduler.Record) {
+					if r.What == "down" {
+						down <- time.Now()
+					}
+				}}, 1000*mib, m)
+				if _, _, err := w.Answer(b.Context(), question("a", "first")); err != nil {
+					b.Fatal(err)
+				}
+				st, _, err := w.Chat(b.Context(), question("a", "second"))
+				if err != nil {
+					b.Fatal(err)
+				}
+				last := time.Now()
+				for i := 0; err == nil && i < 3; i++ {
+					_, err = st.Recv()
+					last = time.Now()
+				}
+				if _, err = llm.Collect(st, nil); err != nil {
+					b.Fatal(err)
+				}
+				found = max(found, (<-down).Sub(last))
+				restored = max(restored, time.Since(last))
+				if err := w.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(found.Seconds(), "s-found")
+			b.ReportMetric((restored - found - load).Seconds(), "s-more-than-the-load")
+		})
+	}
 }
