@@ -27,7 +27,7 @@ func chaosTime(t *testing.T) time.Duration {
 	t.Helper()
 	text := os.Getenv("MONITOR_CHAOS")
 	if text == "" {
-		return 40 * time.Second
+		return 25 * time.Second
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil {
@@ -59,11 +59,11 @@ func TestTheRealCrewUnderFire(t *testing.T) {
 	stop := make(chan struct{})
 	var wait sync.WaitGroup
 	var fire onslaught
-	wait.Go(func() { fire.rage(t, s, serve.Process.Pid, stop) })
+	end := time.Now().Add(chaosTime(t))
+	wait.Go(func() { fire.rage(t, s, serve.Process.Pid, end, stop) })
 	var asked int
 	wait.Go(func() { asked = s.converse(names[0], stop) })
 
-	end := time.Now().Add(chaosTime(t))
 	ids := map[string]bool{}
 	for round := 0; round == 0 || time.Now().Before(end); round++ {
 		var jobs sync.WaitGroup
@@ -125,8 +125,9 @@ func TestTheRealCrewUnderFire(t *testing.T) {
 // onslaught is what was done to the engines.
 type onslaught struct{ kills, stops, looks int }
 
-// rage kills or stops an engine every few seconds and looks at ps in between.
-func (o *onslaught) rage(t *testing.T, s *stage, serve int, stop chan struct{}) {
+// rage kills or stops an engine every few seconds until the end, and looks at ps all
+// the time.
+func (o *onslaught) rage(t *testing.T, s *stage, serve int, end time.Time, stop chan struct{}) {
 	r := rand.New(rand.NewPCG(5, 5))
 	next := time.Now().Add(2 * time.Second)
 	spared := map[string]int64{} // the answers that a model must have given before it is hit again
@@ -149,7 +150,7 @@ func (o *onslaught) rage(t *testing.T, s *stage, serve int, stop chan struct{}) 
 				up = append(up, m)
 			}
 		}
-		if time.Now().Before(next) || len(up) == 0 {
+		if now := time.Now(); now.Before(next) || now.After(end) || len(up) == 0 {
 			continue
 		}
 		next = time.Now().Add(time.Duration(1000+r.IntN(4000)) * time.Millisecond)

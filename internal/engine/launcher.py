@@ -83,6 +83,41 @@ def put_flash(params, value):
     params.flash_attn_type = kind
 
 
+def put_device(params, value):
+    """The wheel has no list of devices: one is the main GPU without a split; several
+    are the first ones, whose shares --tensor-split gives."""
+    import xllamacpp
+    numbers = [v.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") for v in value.split(",")]
+    if not all(n.isdigit() for n in numbers):
+        fail("error while handling argument \"--device\": %r is no list of devices with numbers" % value)
+    if len(numbers) == 1:
+        params.main_gpu = int(numbers[0])
+        params.split_mode = xllamacpp.llama_split_mode.LLAMA_SPLIT_MODE_NONE
+    elif [int(n) for n in numbers] != list(range(len(numbers))):
+        fail("error while handling argument \"--device\": this engine can be told one device, or the first ones in order, not %r" % value)
+
+
+def put_split_mode(params, value):
+    import xllamacpp
+    kinds = xllamacpp.llama_split_mode
+    kind = {"none": kinds.LLAMA_SPLIT_MODE_NONE, "layer": kinds.LLAMA_SPLIT_MODE_LAYER,
+            "row": kinds.LLAMA_SPLIT_MODE_ROW}.get(value)
+    if kind is None:
+        fail("error while handling argument \"--split-mode\": %r is none of none, layer, row" % value)
+    params.split_mode = kind
+
+
+def put_tensor_split(params, value):
+    try:
+        shares = [float(v) for v in value.replace("/", ",").split(",")]
+    except ValueError:
+        fail("error while handling argument \"--tensor-split\": %r is no list of numbers" % value)
+    all_shares = list(params.tensor_split)
+    if len(shares) > len(all_shares):
+        fail("error while handling argument \"--tensor-split\": more than %d shares" % len(all_shares))
+    params.tensor_split = shares + [0.0] * (len(all_shares) - len(shares))
+
+
 # Each row: the spellings, what the value is called (None for a switch), how it is
 # read (or the switch's value), where it goes, and the text for --help.
 ROWS = [
@@ -101,6 +136,9 @@ ROWS = [
     (["-ub", "--ubatch-size"], "N", number, assign("n_ubatch"), "physical maximum batch size"),
     (["-ngl", "--gpu-layers", "--n-gpu-layers"], "N", layers, assign("n_gpu_layers"), "number of layers to store in VRAM, or auto, or all"),
     (["-mg", "--main-gpu"], "INDEX", number, assign("main_gpu"), "the GPU to use for the model"),
+    (["-dev", "--device"], "<dev1,dev2,..>", None, put_device, "comma-separated list of devices to use"),
+    (["-sm", "--split-mode"], "{none,layer,row}", None, put_split_mode, "how to split the model across several GPUs"),
+    (["-ts", "--tensor-split"], "N0,N1,N2,...", None, put_tensor_split, "share of the model for each GPU, comma-separated"),
     (["-fa", "--flash-attn"], "[on|off|auto]", None, put_flash, "set Flash Attention use"),
     (["-ctk", "--cache-type-k"], "TYPE", None, put_cache_type("cache_type_k"), "KV cache data type for K"),
     (["-ctv", "--cache-type-v"], "TYPE", None, put_cache_type("cache_type_v"), "KV cache data type for V"),
