@@ -59,6 +59,7 @@ func (p *Program) runnerConfig(ctx context.Context, e engine.Engine, m pipeline.
 		Reserve:    runner.Reserve{K: m.KV, V: m.KV},
 		FirstToken: p.settings.Engine.FirstToken, NextToken: p.settings.Engine.NextToken,
 		LogPath: p.folders.engineLog(m.Name), SlotDir: p.folders.slotFolder(),
+		Watch: runner.Watch{Wedge: p.settings.Engine.Wedge},
 	}
 }
 

@@ -198,6 +198,10 @@ func (p serveCommand) planCrew(ctx context.Context, e engine.Engine, f serveFlag
 	if len(out.order) == 0 {
 		return out, missing("there is no model for a crew; type: monitor setup")
 	}
+	for i := range out.plan.Models {
+		m := &out.plan.Models[i]
+		m.KeepAlive, m.Preload = p.settings.Serve.KeepAlive, slices.Contains(p.settings.Serve.Preload, m.Name)
+	}
 	return out, nil
 }
 

@@ -37,6 +37,8 @@ type EngineSettings struct {
 	// FirstToken and NextToken are deadlines of a request; 0 is the runner's.
 	FirstToken time.Duration `yaml:"first_token"`
 	NextToken  time.Duration `yaml:"next_token"`
+	// Wedge is how long an engine at work may show no progress; 0 is the runner's.
+	Wedge time.Duration `yaml:"wedge"`
 }
 
 // GPUSettings say where NVIDIA's driver is, where it is not found by itself.
@@ -56,6 +58,10 @@ type AnalyzeSettings struct {
 type ServeSettings struct {
 	Profile string   `yaml:"profile"`
 	Models  []string `yaml:"models"`
+	// KeepAlive is how long a model stays without a question; 0 is until others need
+	// the memory. Preload are loaded at the start.
+	KeepAlive time.Duration `yaml:"keep_alive"`
+	Preload   []string      `yaml:"preload"`
 }
 
 // StoreSettings say where jobs are kept.
@@ -103,6 +109,8 @@ func parseSettings(b []byte, name string) (s Settings, err error) {
 		{"engine.gpu_layers", "must be -1 (all) or more", s.Engine.GPULayers != nil && *s.Engine.GPULayers < -1},
 		{"engine.first_token", "must be a time such as 90s or 10m", s.Engine.FirstToken < 0},
 		{"engine.next_token", "must be a time such as 30s or 2m", s.Engine.NextToken < 0},
+		{"engine.wedge", "must be a time such as 8s", s.Engine.Wedge < 0},
+		{"serve.keep_alive", "must be a time such as 10m", s.Serve.KeepAlive < 0},
 		{"engine.url", "must be an http or https address", s.Engine.URL != "" && !isHTTP(s.Engine.URL)},
 		{"engine.url", "cannot stand beside engine.path: one of them is the engine", s.Engine.URL != "" && s.Engine.Path != ""},
 		{"analyze.workers", "must be 0 (automatic) to 256", s.Analyze.Workers < 0 || s.Analyze.Workers > 256},
