@@ -131,7 +131,7 @@ func TestServeAndItsJobsStopGently(t *testing.T) {
 	if j := s.newest(); j.State != job.Interrupted {
 		t.Errorf("the job is %s", j.State)
 	}
-	until(t, "no worker holds the job's requests", func() bool { st, _ := s.ps(t); return len(busy(st)) == 0 })
+	until(t, "no worker holds the job's requests", func() bool { st, _ := s.look(t); return len(busy(st)) == 0 })
 
 	cli = s.begin("jobs", "resume", s.newest().ID)
 	before := s.newest().Units.Done
@@ -162,7 +162,7 @@ func TestServeStopsAtOnceWhenToldTwice(t *testing.T) {
 	s := newStage(t, 1, fakeengine.Script{TokensPerSecond: 1})
 	serve := s.serve()
 	cli := s.begin("ask", "--max-tokens", "500", "talk")
-	until(t, "somebody writes", func() bool { st, _ := s.ps(t); return len(busy(st)) == 1 })
+	until(t, "somebody writes", func() bool { st, _ := s.look(t); return len(busy(st)) == 1 })
 	engines := s.engines()
 	_ = serve.Process.Signal(syscall.SIGTERM)
 	until(t, "nothing new is taken", func() bool {
@@ -194,14 +194,14 @@ func TestAnAskerThatLeavesFreesItsSlot(t *testing.T) {
 	s := newStage(t, 1, fakeengine.Script{TokensPerSecond: 2})
 	s.serve("--workers", "1")
 	one := s.begin("ask", "--max-tokens", "500", "talk")
-	until(t, "the first one writes", func() bool { st, _ := s.ps(t); return len(busy(st)) == 1 })
+	until(t, "the first one writes", func() bool { st, _ := s.look(t); return len(busy(st)) == 1 })
 	two := s.begin("ask", "--max-tokens", "500", "talk too")
-	until(t, "the second one waits", func() bool { st, _ := s.ps(t); return len(st.Queue) == 1 })
+	until(t, "the second one waits", func() bool { st, _ := s.look(t); return len(st.Queue) == 1 })
 	for i, c := range []*started{two, one} {
 		_ = c.Process.Kill()
 		at := time.Now()
 		_ = c.Wait()
-		for st, _ := s.ps(t); len(st.Queue)+len(busy(st)) > 1-i; st, _ = s.ps(t) {
+		for st, _ := s.look(t); len(st.Queue)+len(busy(st)) > 1-i; st, _ = s.look(t) {
 			if time.Since(at) > time.Second {
 				t.Fatalf("a second after its client was killed it is still there: %v %v", busy(st), st.Queue)
 			}
@@ -214,7 +214,8 @@ func TestAnAskerThatLeavesFreesItsSlot(t *testing.T) {
 // why each got its slot is on record.
 func TestTwoJobsAndAQuestionAtOnce(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, 30, fakeengine.Script{DelayMS: 60})
+	// Each answer takes longer than ten looks: a job cannot end unseen.
+	s := newStage(t, 30, fakeengine.Script{DelayMS: 250})
 	serve := s.serve("--workers", "2")
 	second := filepath.Join(filepath.Dir(s.repo), "second")
 	for i := range 10 {
@@ -235,7 +236,7 @@ func TestTwoJobsAndAQuestionAtOnce(t *testing.T) {
 	}
 	flows := map[string]bool{}
 	until(t, "both jobs are seen at work", func() bool {
-		st, _ := s.ps(t)
+		st, _ := s.look(t)
 		for _, f := range busy(st) {
 			flows[f] = true
 		}
@@ -270,7 +271,6 @@ func TestTwoJobsAndAQuestionAtOnce(t *testing.T) {
 // a config that is wrong changes nothing.
 func TestServeReadsItsConfigAnew(t *testing.T) {
 	t.Parallel()
-	// A look at ps takes a second where the race detector is on: the answer takes longer.
 	s := newStage(t, 1, fakeengine.Script{TokensPerSecond: 20, Answers: []fakeengine.Answer{{Text: strings.Repeat("word ", 200)}}})
 	other := filepath.Join(s.home, "other.gguf")
 	if err := os.WriteFile(other, append(fakeGGUF(), "other"...), 0o644); err != nil {
@@ -284,7 +284,7 @@ func TestServeReadsItsConfigAnew(t *testing.T) {
 	}
 	serve := s.serve("--workers", "1")
 	models := func() (names []string) {
-		st, _ := s.ps(t)
+		st, _ := s.look(t)
 		for _, m := range st.Models {
 			names = append(names, m.Name)
 		}
@@ -294,7 +294,7 @@ func TestServeReadsItsConfigAnew(t *testing.T) {
 		t.Fatalf("without a word every model that is here is in the crew, the default first: %q", got)
 	}
 	cli := s.begin("ask", "--max-tokens", "160", "talk")
-	until(t, "somebody writes", func() bool { st, _ := s.ps(t); return len(busy(st)) == 1 })
+	until(t, "somebody writes", func() bool { st, _ := s.look(t); return len(busy(st)) == 1 })
 	reload := func(config string) {
 		t.Helper()
 		if err := os.WriteFile(name, append(bytes.Clone(before), config...), 0o644); err != nil {
