@@ -28,10 +28,11 @@ import (
 // their code is. Adding a line here is a decision: say why in ARCHITECTURE.md.
 var rooms = map[string][]string{
 	"catalog":      {"fetch", "gguf", "rows"},
-	"claude":       {"llm"},
+	"claude":       {"llm", "secret"},
+	"claudemock":   {}, // an opinion of its own about what Anthropic would do and charge
 	"codebase":     {},
 	"console":      {"crew", "llm", "job", "cost", "gpu"},
-	"cost":         {"catalog", "llm"},
+	"cost":         {"catalog", "llm", "rows"},
 	"crew":         {"engine", "gpu", "llm", "placement", "runner", "scheduler"},
 	"engine":       {"fetch"},
 	"fetch":        {},
@@ -48,11 +49,12 @@ var rooms = map[string][]string{
 	"placement":    {"gpu", "catalog", "gguf", "memory", "rows"},
 	"report":       {},
 	"rows":         {},
-	"router":       {"llm", "catalog", "cost"},
+	"router":       {"llm", "catalog", "cost", "rows"},
 	"runner":       {"engine", "llm", "placement"},
 	"sandbox":      {},
+	"secret":       {},
 	"scheduler":    {"llm", "placement"},
-	"store":        {"job", "llm"},
+	"store":        {"job", "llm", "cost"},
 	"tui":          {"console"},
 	"verify":       {"sandbox"},
 	"workspace":    {},

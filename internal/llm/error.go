@@ -31,6 +31,11 @@ const (
 	Auth Kind = "auth"
 	// Internal: the server says that it failed itself (500).
 	Internal Kind = "internal"
+	// Refused: the model would not answer, as its makers' policy has it; another
+	// model may.
+	Refused Kind = "refused"
+	// SpendCap: what may be spent there is spent; see Error.Until.
+	SpendCap Kind = "spend_cap"
 )
 
 // Error is how every failed call to a model is reported, except one that the
@@ -43,6 +48,9 @@ type Error struct {
 	Message string
 	// RetryAfter is how long the server asked to wait; 0 if it did not say.
 	RetryAfter time.Duration
+	// Until is when a lane that stopped (SpendCap) may be asked again; zero if that is
+	// not known.
+	Until time.Time
 	// Err is the cause below, or nil.
 	Err error
 }
@@ -68,7 +76,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Temporary says whether the same request may succeed when asked again.
 func (e *Error) Temporary() bool {
 	switch e.Kind {
-	case TooLong, BadRequest, Auth:
+	case TooLong, BadRequest, Auth, Refused, SpendCap:
 		return false
 	}
 	return true

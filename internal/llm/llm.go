@@ -46,6 +46,12 @@ type Request struct {
 	// slot n-1, and the request waits until that is free; 0 leaves the choice to the
 	// engine. It must not be set for other servers.
 	Slot int
+	// Effort is how much a model that thinks is to think: low, medium, high or max; ""
+	// is the model's own. Lanes whose models do not think leave it out.
+	Effort string
+	// Shared is how many of the first Messages are the same, byte by byte, in many
+	// requests: a lane that charges for its cache ends what it keeps there.
+	Shared int
 }
 
 // Usage is what one answer cost, as the server counted it.
@@ -53,6 +59,10 @@ type Usage struct {
 	// PromptTokens counts the whole prompt; CachedTokens the part of it that the
 	// server had already in its cache; OutputTokens what it generated.
 	PromptTokens, CachedTokens, OutputTokens int
+	// Written5m and Written1h are the parts of the prompt that the server put into its
+	// cache for five minutes and for an hour, where it charges for that; they are in
+	// PromptTokens and not in CachedTokens.
+	Written5m, Written1h int
 	// FirstToken is the time from sending the request to the first token of the
 	// answer; Duration to the last.
 	FirstToken, Duration time.Duration
@@ -65,6 +75,7 @@ type Stop string
 const (
 	StopEnd    Stop = "end"    // the model was done
 	StopLength Stop = "length" // MaxTokens or the window was reached: the text is cut
+	// A refusal is no Stop but an Error of the kind Refused: its text is no answer.
 )
 
 // Answer is a finished answer.
