@@ -124,6 +124,29 @@ type Call struct {
 	FirstToken, Duration   time.Duration
 	At                     time.Time
 	Failed                 string // why its answer was not used; "" if it was
+	Money
+}
+
+// Money is what a call had to do with money; its zero value is that of a call which
+// nobody charges for.
+type Money struct {
+	// Kind is what sort of task it was for, as the router names them.
+	Kind string `json:",omitempty"`
+	// Intent is the row that was committed before it was sent; storing the call
+	// closes that row. "" where there was none.
+	Intent string `json:",omitempty"`
+	// Written5m and Written1h are parts of Prompt that were put into a cache which is
+	// charged for.
+	Written5m, Written1h int `json:",omitempty"`
+	// Cost in units of 10⁻¹² dollar as it was charged that day; nil is unknown, which
+	// is also what a local call has: its joules are the job's. Working is the
+	// arithmetic, for a reader who checks it.
+	Cost    *int64 `json:",omitempty"`
+	Working string `json:",omitempty"`
+	// Partial: the answer broke off, and what was counted may be less than what is
+	// charged; Cost is then the most that it can be.
+	Partial bool `json:",omitempty"`
+	Batch   bool `json:",omitempty"`
 }
 
 // Outcome is what one attempt at a unit gave. Calls are stored even when the

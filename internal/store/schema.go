@@ -15,7 +15,9 @@ type migration []string
 
 // migrations are all of them; a database at version n has had the first n. Those
 // that were released are never changed, only followed.
-func migrations() []migration { return []migration{firstSchema(), measuredLoads(), thirdSchema()} }
+func migrations() []migration {
+	return []migration{firstSchema(), measuredLoads(), thirdSchema(), fourthSchema()}
+}
 
 // firstSchema: times are Unix milliseconds, durations microseconds, hashes hex
 // SHA-256. Texts that come from outside are made valid UTF-8 on the way in,
@@ -86,6 +88,38 @@ func thirdSchema() migration {
 		`CREATE INDEX decisions_request ON decisions (request)`,
 		`CREATE INDEX decisions_model ON decisions (model)`,
 	}
+}
+
+// fourthSchema: money. Amounts are in units of 10⁻¹² dollar; NULL is unknown.
+func fourthSchema() migration {
+	m := migration{
+		// What may cost money is written down before it is sent. state: open until its
+		// call is stored; free when nothing was charged; paid; or doubt when the process
+		// died in between.
+		`CREATE TABLE intents (
+			id TEXT PRIMARY KEY, job TEXT NOT NULL, unit TEXT NOT NULL, attempt BIGINT NOT NULL,
+			lane TEXT NOT NULL, model TEXT NOT NULL, kind TEXT NOT NULL, batch TEXT NOT NULL,
+			worst_pico BIGINT NOT NULL, at_ms BIGINT NOT NULL, state TEXT NOT NULL, ended_ms BIGINT NOT NULL, note TEXT NOT NULL)`,
+		`CREATE INDEX intents_job ON intents (job)`,
+		`CREATE INDEX intents_state ON intents (state)`,
+		`CREATE INDEX calls_at ON calls (at_ms)`,
+		`CREATE TABLE batches (
+			id TEXT PRIMARY KEY, job TEXT NOT NULL, remote TEXT NOT NULL, state TEXT NOT NULL, at_ms BIGINT NOT NULL, ended_ms BIGINT NOT NULL)`,
+		`CREATE INDEX batches_job ON batches (job)`,
+		// What became of each attempt, for the router: body is one JSON object of its own.
+		`CREATE TABLE outcomes (
+			id {serial}, at_ms BIGINT NOT NULL, source TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL)`,
+		`CREATE INDEX outcomes_kind ON outcomes (kind)`,
+		`ALTER TABLE energy ADD COLUMN cost_pico BIGINT`,
+		`ALTER TABLE energy ADD COLUMN working TEXT NOT NULL DEFAULT ''`,
+	}
+	for _, c := range []string{
+		"kind TEXT NOT NULL DEFAULT ''", "intent TEXT NOT NULL DEFAULT ''", "written_5m BIGINT NOT NULL DEFAULT 0", "written_1h BIGINT NOT NULL DEFAULT 0",
+		"cost_pico BIGINT", "working TEXT NOT NULL DEFAULT ''", "partial BIGINT NOT NULL DEFAULT 0", "batch BIGINT NOT NULL DEFAULT 0",
+	} {
+		m = append(m, "ALTER TABLE calls ADD COLUMN "+c)
+	}
+	return m
 }
 
 // dialect fills in what the two databases call differently.

@@ -99,6 +99,36 @@ func TestTheSecondVersionsFileIsOpened(t *testing.T) {
 	}
 }
 
+// TestTheThirdVersionsFileIsOpened: it has a decision, a speed and what a job drew.
+func TestTheThirdVersionsFileIsOpened(t *testing.T) {
+	t.Parallel()
+	s, err := Open(t.Context(), Config{Path: kept(t, "v3")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	checkV1(t, s)
+	if all, err := s.Decisions().OfRequest(t.Context(), "rabc"); err != nil || len(all) != 1 || all[0].What != "grant" {
+		t.Errorf("%+v (%v)", all, err)
+	}
+	if e, err := s.Measured().EnergyOf(t.Context(), "j1"); err != nil || e == nil || e.Joules != 42 || e.Cost != nil {
+		t.Errorf("%+v (%v)", e, err)
+	}
+	calls, err := s.Calls(t.Context(), mustAll(t, s)[0].ID)
+	if err != nil || len(calls) != 29 || calls[0].Cost != nil || calls[0].Intent != "" {
+		t.Errorf("%d calls (%v)", len(calls), err)
+	}
+}
+
+func mustAll(t *testing.T, s *Store) []job.Record {
+	t.Helper()
+	all, err := s.All(t.Context())
+	if err != nil || len(all) == 0 {
+		t.Fatal(err)
+	}
+	return all
+}
+
 func TestMigrationsGoForwardWithACopy(t *testing.T) {
 	t.Parallel()
 	path := v1(t)

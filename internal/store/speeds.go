@@ -77,6 +77,10 @@ type Energy struct {
 	// nothing can be told.
 	Estimated bool
 	Unseen    time.Duration
+	// Cost is what that came to by the tariff of the day, in units of 10⁻¹² dollar; nil
+	// is unknown. Working is the arithmetic of the last run.
+	Cost    *int64
+	Working string
 }
 
 // AddEnergy adds what a run of a job drew to what its earlier runs did: it is known
@@ -86,25 +90,21 @@ func (t Measured) AddEnergy(ctx context.Context, job string, e Energy) error {
 	if !(e.Joules >= 0) || e.Joules > 1e15 || e.Unseen < 0 || !e.Known && e.Why == "" {
 		return fmt.Errorf("a job's energy of %v J (known: %v, because %q)", e.Joules, e.Known, e.Why)
 	}
-	flag := func(b bool) int {
-		if b {
-			return 1
-		}
-		return 0
-	}
-	_, err := t.s.db.Exec(ctx, `INSERT INTO energy (job, joules, source, known, why, estimated, unseen_us) VALUES ($1, $2, $3, $4, $5, $6, $7)
+	_, err := t.s.db.Exec(ctx, `INSERT INTO energy (job, joules, source, known, why, estimated, unseen_us, cost_pico, working) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 		ON CONFLICT (job) DO UPDATE SET joules = energy.joules + excluded.joules, known = energy.known * excluded.known,
 			source = CASE WHEN excluded.source <> '' THEN excluded.source ELSE energy.source END,
 			why = CASE WHEN energy.known = 0 THEN energy.why ELSE excluded.why END,
-			estimated = CASE WHEN excluded.estimated > energy.estimated THEN excluded.estimated ELSE energy.estimated END, unseen_us = energy.unseen_us + excluded.unseen_us`,
-		job, e.Joules, plain(e.Source), flag(e.Known), plain(e.Why), flag(e.Estimated), e.Unseen.Microseconds())
+			estimated = CASE WHEN excluded.estimated > energy.estimated THEN excluded.estimated ELSE energy.estimated END, unseen_us = energy.unseen_us + excluded.unseen_us,
+			cost_pico = energy.cost_pico + excluded.cost_pico,
+			working = CASE WHEN excluded.working <> '' THEN excluded.working ELSE energy.working END`,
+		job, e.Joules, plain(e.Source), bit(e.Known), plain(e.Why), bit(e.Estimated), e.Unseen.Microseconds(), e.Cost, plain(e.Working))
 	return t.s.Explain(err)
 }
 
 // EnergyOf returns what a job drew; nil where nobody measured it, as of jobs that an
 // earlier version ran.
 func (t Measured) EnergyOf(ctx context.Context, job string) (*Energy, error) {
-	rows, err := t.s.db.Query(ctx, `SELECT joules, source, known, why, estimated, unseen_us FROM energy WHERE job = $1`, job)
+	rows, err := t.s.db.Query(ctx, `SELECT joules, source, known, why, estimated, unseen_us, cost_pico, working FROM energy WHERE job = $1`, job)
 	if err != nil {
 		return nil, t.s.Explain(err)
 	}
@@ -113,7 +113,7 @@ func (t Measured) EnergyOf(ctx context.Context, job string) (*Energy, error) {
 	for rows.Next() {
 		var known, estimated, unseen int64
 		found = new(Energy)
-		if err := rows.Scan(&found.Joules, &found.Source, &known, &found.Why, &estimated, &unseen); err != nil {
+		if err := rows.Scan(&found.Joules, &found.Source, &known, &found.Why, &estimated, &unseen, &found.Cost, &found.Working); err != nil {
 			return nil, t.s.Explain(err)
 		}
 		found.Known, found.Estimated, found.Unseen = known != 0, estimated != 0, time.Duration(unseen)*time.Microsecond

@@ -79,7 +79,8 @@ func (s *Store) CommitWave(ctx context.Context, tx dbos.Tx, id string, at job.Po
 		return j, err
 	}
 	var done, parked int64
-	var attempts, calls []any
+	var attempts []any
+	var calls int
 	var tokens job.Tokens
 	for _, a := range wave {
 		changed, err := commitUnit(ctx, tx, id, a)
@@ -96,23 +97,19 @@ func (s *Store) CommitWave(ctx context.Context, tx dbos.Tx, id string, at job.Po
 		if a.Reason != "" {
 			attempts = append(attempts, id, a.Stage, a.N, a.Attempt, millis(a.At), string(a.State), plain(a.Reason))
 		}
-		for _, c := range a.Outcome.Calls {
-			calls = append(calls, id, idText(a.Unit.ID), a.Attempt, plain(c.Model), plain(c.Lane), plain(c.Engine), c.Prompt, c.Cached, c.Output,
-				c.FirstToken.Microseconds(), c.Duration.Microseconds(), millis(c.At), plain(c.Failed))
-			tokens.Prompt, tokens.Cached, tokens.Output = tokens.Prompt+c.Prompt, tokens.Cached+c.Cached, tokens.Output+c.Output
+		n, err := putCalls(ctx, tx, id, a.Unit.ID, a.Attempt, a.Outcome.Calls)
+		if err != nil {
+			return job.Job{}, err
 		}
+		calls += n.calls
+		tokens.Prompt, tokens.Cached, tokens.Output = tokens.Prompt+n.Prompt, tokens.Cached+n.Cached, tokens.Output+n.Output
 	}
 	if err := insert(ctx, tx, `INSERT INTO attempts (job, stage, n, attempt, at_ms, state, reason)`, "", 7, attempts); err != nil {
 		return job.Job{}, err
 	}
-	const k = 13
-	if err := insert(ctx, tx, `INSERT INTO calls (job, unit, attempt, model, lane, engine, prompt_tokens, cached_tokens, output_tokens,
-		first_us, duration_us, at_ms, failed)`, "", k, calls); err != nil {
-		return job.Job{}, err
-	}
 	if _, err := tx.Exec(ctx, `UPDATE jobs SET done = done + $1, parked = parked + $2, calls = calls + $3,
 		prompt_tokens = prompt_tokens + $4, cached_tokens = cached_tokens + $5, output_tokens = output_tokens + $6 WHERE id = $7`,
-		done, parked, len(calls)/k, tokens.Prompt, tokens.Cached, tokens.Output, id); err != nil {
+		done, parked, calls, tokens.Prompt, tokens.Cached, tokens.Output, id); err != nil {
 		return job.Job{}, err
 	}
 	return snapshot(ctx, tx, id)

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"monitor/internal/job"
@@ -113,30 +112,6 @@ func (s *Store) Attempts(ctx context.Context, id string) ([]job.Attempt, error) 
 		}
 		a.Unit.ID, a.At, a.State = unitID(unit), when(at), job.UnitState(state)
 		out = append(out, a)
-	}
-	return out, rows.Err()
-}
-
-// Calls returns the ledger of a job, oldest first.
-func (s *Store) Calls(ctx context.Context, id string) ([]job.UnitCall, error) {
-	rows, err := s.db.Query(ctx, `SELECT unit, attempt, model, lane, engine, prompt_tokens, cached_tokens, output_tokens,
-		first_us, duration_us, at_ms, failed FROM calls WHERE job = $1 ORDER BY id`, id)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var out []job.UnitCall
-	for rows.Next() {
-		var c job.UnitCall
-		var unit string
-		var first, duration, at int64
-		if err := rows.Scan(&unit, &c.Attempt, &c.Model, &c.Lane, &c.Engine, &c.Prompt, &c.Cached, &c.Output,
-			&first, &duration, &at, &c.Failed); err != nil {
-			return nil, err
-		}
-		c.Unit, c.At = unitID(unit), when(at)
-		c.FirstToken, c.Duration = time.Duration(first)*time.Microsecond, time.Duration(duration)*time.Microsecond
-		out = append(out, c)
 	}
 	return out, rows.Err()
 }

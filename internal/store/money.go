@@ -1,0 +1,238 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dbos-inc/dbos-transact-golang/dbos"
+
+	"monitor/internal/cost"
+	"monitor/internal/job"
+)
+
+// Intent is a call that may cost money, written down before it is sent.
+type Intent struct {
+	// ID is the caller's and unique for ever; Batch the batch that it is sent with, ""
+	// without one.
+	ID, Job, Unit string
+	Attempt       int
+	Lane, Model   string
+	Kind, Batch   string
+	// Worst is the most that the call can cost.
+	Worst cost.Money
+	At    time.Time
+}
+
+// IntentState is what became of an intent.
+type IntentState string
+
+// The states of an intent. Open: it is on its way, or its process died and nobody has
+// looked yet. Doubt: its process died, and whether it was charged is not known; it
+// counts at its worst. Paid and Free: its call is in the ledger.
+const (
+	IntentOpen  IntentState = "open"
+	IntentDoubt IntentState = "doubt"
+	IntentPaid  IntentState = "paid"
+	IntentFree  IntentState = "free"
+)
+
+// KeptIntent is an intent as it is stored.
+type KeptIntent struct {
+	Intent
+	State IntentState
+	// Note says why it is in doubt, or what a person found out about it.
+	Note string
+}
+
+// Limit is an amount that must not be overrun by calls of one job, or by those of all
+// since a moment.
+type Limit struct {
+	// Name as in "the budget of this job"; Job is whose calls count, "" is all.
+	Name   string
+	Job    string
+	Since  time.Time
+	Amount cost.Money
+}
+
+// Spent is how far a limit is used: settled is in the ledger, reserved is what calls
+// on their way and calls in doubt may cost at worst.
+type Spent struct{ Settled, Reserved cost.Money }
+
+// OverLimit says that an intent was refused because a limit does not hold it.
+type OverLimit struct {
+	Limit Limit
+	Spent Spent
+	Asked cost.Money
+}
+
+// Error implements error.
+func (o *OverLimit) Error() string {
+	left := o.Limit.Amount - o.Spent.Settled - o.Spent.Reserved
+	return fmt.Sprintf("%s of %s does not hold another call that may cost %s: %s is spent and %s is reserved for calls on their way or in doubt, which leaves %s",
+		o.Limit.Name, o.Limit.Amount, o.Asked, o.Spent.Settled, o.Spent.Reserved, max(0, left))
+}
+
+// Books are the intents and what limits leave. Several processes may keep them at
+// once: an intent is judged and written in one transaction.
+type Books struct{ s *Store }
+
+// Books returns the books of this store.
+func (s *Store) Books() Books { return Books{s} }
+
+// moneyLock serialises budgets on Postgres; on SQLite every transaction does.
+const moneyLock = "monitor budgets"
+
+// Intend writes an intent down if every limit holds it with all that is spent and
+// reserved, and returns how far each limit is used then. When it returns nil the row is
+// durable and the call may be sent. The error is an *OverLimit, or the database's.
+func (b Books) Intend(ctx context.Context, in Intent, limits []Limit) (used []Spent, err error) {
+	if in.ID == "" || in.Worst < 0 {
+		return nil, errors.New("an intent needs an ID and a worst case")
+	}
+	err = b.s.tx(ctx, func(q dbos.Querier) error {
+		if b.s.pg != nil {
+			if _, err := q.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, lockKey(moneyLock)); err != nil {
+				return err
+			}
+		}
+		used = used[:0]
+		for _, l := range limits {
+			s, err := spent(ctx, q, l)
+			if err != nil {
+				return err
+			}
+			if l.Amount-s.Settled-s.Reserved < in.Worst {
+				return &OverLimit{l, s, in.Worst}
+			}
+			s.Reserved += in.Worst
+			used = append(used, s)
+		}
+		_, err := q.Exec(ctx, `INSERT INTO intents (id, job, unit, attempt, lane, model, kind, batch, worst_pico, at_ms, state, ended_ms, note)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'open', 0, '')`,
+			plain(in.ID), in.Job, idText(in.Unit), in.Attempt, plain(in.Lane), plain(in.Model), plain(in.Kind), plain(in.Batch), int64(in.Worst), millis(in.At))
+		return err
+	})
+	if o := (*OverLimit)(nil); errors.As(err, &o) {
+		return nil, o
+	}
+	return used, b.s.Explain(err)
+}
+
+// Spent returns how far a limit is used.
+func (b Books) Spent(ctx context.Context, l Limit) (Spent, error) {
+	s, err := spent(ctx, b.s.db, l)
+	return s, b.s.Explain(err)
+}
+
+func spent(ctx context.Context, q dbos.Querier, l Limit) (s Spent, err error) {
+	where, arg := "at_ms >= $1", any(millis(l.Since))
+	if l.Job != "" {
+		where, arg = "job = $1", l.Job
+	}
+	// A sum of BIGINTs is a NUMERIC in Postgres.
+	if err := q.QueryRow(ctx, `SELECT CAST(COALESCE(SUM(cost_pico), 0) AS BIGINT) FROM calls WHERE `+where, arg).Scan((*int64)(&s.Settled)); err != nil {
+		return s, err
+	}
+	// What is on its way counts however long ago it was sent.
+	if l.Job == "" {
+		where, arg = "(at_ms >= $1 OR state = 'open')", millis(l.Since)
+	}
+	err = q.QueryRow(ctx, `SELECT CAST(COALESCE(SUM(worst_pico), 0) AS BIGINT) FROM intents WHERE state IN ('open', 'doubt') AND `+where, arg).Scan((*int64)(&s.Reserved))
+	return s, err
+}
+
+// Settle stores calls of a unit outside of a wave: those that were paid for and gave no
+// answer to keep. Each closes its intent; one whose intent is closed is not stored
+// again. The job's counters grow with them.
+func (b Books) Settle(ctx context.Context, id, unit string, attempt int, calls []job.Call) error {
+	return b.s.Explain(b.s.tx(ctx, func(q dbos.Querier) error {
+		n, err := putCalls(ctx, q, id, unit, attempt, calls)
+		if err != nil || n.calls == 0 {
+			return err
+		}
+		_, err = q.Exec(ctx, `UPDATE jobs SET calls = calls + $1, prompt_tokens = prompt_tokens + $2, cached_tokens = cached_tokens + $3, output_tokens = output_tokens + $4 WHERE id = $5`,
+			n.calls, n.Prompt, n.Cached, n.Output, id)
+		return err
+	}))
+}
+
+// Void closes an intent of which nothing was sent, or nothing is charged.
+func (b Books) Void(ctx context.Context, id, note string) error {
+	_, err := b.s.db.Exec(ctx, `UPDATE intents SET state = 'free', ended_ms = $1, note = $2 WHERE id = $3 AND state = 'open'`, time.Now().UnixMilli(), plain(note), plain(id))
+	return b.s.Explain(err)
+}
+
+// Doubt marks what a job left open when its process died: whoever runs the job calls
+// it, before the first unit. What is in a batch is not in doubt, the batch tells. It
+// returns those that became doubtful.
+func (b Books) Doubt(ctx context.Context, id, note string) (all []KeptIntent, err error) {
+	err = b.s.tx(ctx, func(q dbos.Querier) error {
+		if all, err = intents(ctx, q, `WHERE job = $1 AND state = 'open' AND batch = ''`, id); err != nil || len(all) == 0 {
+			return err
+		}
+		_, err := q.Exec(ctx, `UPDATE intents SET state = 'doubt', ended_ms = $1, note = $2 WHERE job = $3 AND state = 'open' AND batch = ''`, time.Now().UnixMilli(), plain(note), id)
+		return err
+	})
+	for i := range all {
+		all[i].State, all[i].Note = IntentDoubt, note
+	}
+	return all, b.s.Explain(err)
+}
+
+// Intents returns the intents of a job, or of all where id is "", that are in one of
+// the states, oldest first.
+func (b Books) Intents(ctx context.Context, id string, states ...IntentState) ([]KeptIntent, error) {
+	all, err := intents(ctx, b.s.db, `WHERE $1 = '' OR job = $1`, id)
+	var out []KeptIntent
+	for _, k := range all {
+		for _, s := range states {
+			if k.State == s {
+				out = append(out, k)
+			}
+		}
+	}
+	return out, b.s.Explain(err)
+}
+
+// Resolve closes an intent in doubt with what a person or the lane found out: what it
+// did cost. The row of the ledger has that amount and no tokens.
+func (b Books) Resolve(ctx context.Context, id string, amount cost.Money, note string) error {
+	return b.s.Explain(b.s.tx(ctx, func(q dbos.Querier) error {
+		found, err := intents(ctx, q, `WHERE id = $1`, id)
+		switch {
+		case err != nil:
+			return err
+		case len(found) == 0:
+			return fmt.Errorf("there is no intent %q", id)
+		case found[0].State != IntentDoubt:
+			return fmt.Errorf("the intent %q is not in doubt, it is %s", id, found[0].State)
+		}
+		in, pico := found[0], int64(amount)
+		_, err = putCalls(ctx, q, in.Job, in.Unit, in.Attempt, []job.Call{{
+			Model: in.Model, Lane: in.Lane, At: in.At, Failed: "in doubt: " + note,
+			Money: job.Money{Kind: in.Kind, Intent: in.ID, Cost: &pico, Working: note},
+		}})
+		return err
+	}))
+}
+
+func intents(ctx context.Context, q dbos.Querier, where string, args ...any) (all []KeptIntent, err error) {
+	rows, err := q.Query(ctx, `SELECT id, job, unit, attempt, lane, model, kind, batch, worst_pico, at_ms, state, note FROM intents `+where+` ORDER BY at_ms, id`, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var k KeptIntent
+		var unit string
+		var at int64
+		if err := rows.Scan(&k.ID, &k.Job, &unit, &k.Attempt, &k.Lane, &k.Model, &k.Kind, &k.Batch, (*int64)(&k.Worst), &at, (*string)(&k.State), &k.Note); err != nil {
+			return nil, err
+		}
+		k.Unit, k.At = unitID(unit), when(at)
+		all = append(all, k)
+	}
+	return all, rows.Err()
+}
