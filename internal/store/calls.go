@@ -63,7 +63,7 @@ type LedgerCall struct {
 
 // Calls returns the ledger of a job, oldest first.
 func (s *Store) Calls(ctx context.Context, id string) ([]job.UnitCall, error) {
-	all, err := s.ledger(ctx, `WHERE job = $1`, id)
+	all, err := ledger(ctx, s.db, `WHERE job = $1`, id)
 	out := make([]job.UnitCall, len(all))
 	for i, c := range all {
 		out[i] = c.UnitCall
@@ -72,13 +72,13 @@ func (s *Store) Calls(ctx context.Context, id string) ([]job.UnitCall, error) {
 }
 
 // CallsSince returns the ledger of all jobs from a moment on, oldest first.
-func (s *Store) CallsSince(ctx context.Context, t time.Time) ([]LedgerCall, error) {
-	all, err := s.ledger(ctx, `WHERE at_ms >= $1`, millis(t))
-	return all, s.Explain(err)
+func (b Books) CallsSince(ctx context.Context, t time.Time) ([]LedgerCall, error) {
+	all, err := ledger(ctx, b.s.db, `WHERE at_ms >= $1`, millis(t))
+	return all, b.s.Explain(err)
 }
 
-func (s *Store) ledger(ctx context.Context, where string, args ...any) ([]LedgerCall, error) {
-	rows, err := s.db.Query(ctx, `SELECT job, unit, attempt, model, lane, engine, prompt_tokens, cached_tokens, output_tokens,
+func ledger(ctx context.Context, q dbos.Querier, where string, args ...any) ([]LedgerCall, error) {
+	rows, err := q.Query(ctx, `SELECT job, unit, attempt, model, lane, engine, prompt_tokens, cached_tokens, output_tokens,
 		first_us, duration_us, at_ms, failed, kind, intent, written_5m, written_1h, cost_pico, working, partial, batch
 		FROM calls `+where+` ORDER BY id`, args...)
 	if err != nil {

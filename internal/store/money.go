@@ -78,8 +78,8 @@ func (o *OverLimit) Error() string {
 // once: an intent is judged and written in one transaction.
 type Books struct{ s *Store }
 
-// Books returns the books of this store.
-func (s *Store) Books() Books { return Books{s} }
+// BooksOf returns the books of a store.
+func BooksOf(s *Store) Books { return Books{s} }
 
 // moneyLock serialises budgets on Postgres; on SQLite every transaction does.
 const moneyLock = "monitor budgets"

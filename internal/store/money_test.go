@@ -31,7 +31,7 @@ func TestAnIntentEndsWithItsCall(t *testing.T) {
 	onEach(t, func(t *testing.T, c store.Config) {
 		s := opened(t, c)
 		defer s.Close()
-		ctx, b := t.Context(), s.Books()
+		ctx, b := t.Context(), store.BooksOf(s)
 		if err := s.Create(ctx, job.Job{ID: "j", Kind: "k", State: job.Queued}); err != nil {
 			t.Fatal(err)
 		}
@@ -64,7 +64,7 @@ func TestAnIntentEndsWithItsCall(t *testing.T) {
 		if r, err := s.Load(ctx, "j"); err != nil || r.Job.Calls != 1 || r.Tokens.Prompt != 100 {
 			t.Errorf("%+v (%v)", r.Job, err)
 		}
-		if all, err := s.CallsSince(ctx, time.UnixMilli(1_790_000_000_000)); err != nil || len(all) != 1 || all[0].Job != "j" {
+		if all, err := b.CallsSince(ctx, time.UnixMilli(1_790_000_000_000)); err != nil || len(all) != 1 || all[0].Job != "j" {
 			t.Errorf("%+v (%v)", all, err)
 		}
 	})
@@ -77,7 +77,7 @@ func TestWhatWasOnItsWayIsInDoubt(t *testing.T) {
 	onEach(t, func(t *testing.T, c store.Config) {
 		s := opened(t, c)
 		defer s.Close()
-		ctx, b := t.Context(), s.Books()
+		ctx, b := t.Context(), store.BooksOf(s)
 		for _, id := range []string{"one", "two"} {
 			if _, err := b.Intend(ctx, intent(id, cost.Dollar), nil); err != nil {
 				t.Fatal(err)
@@ -134,7 +134,7 @@ func TestManyAtOnceDoNotOverrunABudget(t *testing.T) {
 	onEach(t, func(t *testing.T, c store.Config) {
 		s := opened(t, c)
 		defer s.Close()
-		b := s.Books()
+		b := store.BooksOf(s)
 		run := func(name string, intend func(context.Context, store.Intent, store.Limit) error) (spent cost.Money) {
 			limit := store.Limit{Name: "the budget", Job: name, Amount: 20 * cost.Dollar}
 			var total atomic.Int64
@@ -191,17 +191,17 @@ func TestOutcomesAndBatchesAreKept(t *testing.T) {
 		for i := range 5 {
 			all = append(all, store.Outcome{At: at, Source: []string{"work", "matrix"}[i%2], Kind: "card", Body: fmt.Appendf(nil, `{"n":%d}`, i)})
 		}
-		if err := s.Outcomes().Add(ctx, all); err != nil {
+		if err := store.OutcomesOf(s).Add(ctx, all); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Outcomes().Add(ctx, []store.Outcome{{Body: []byte("{")}}); err == nil {
+		if err := store.OutcomesOf(s).Add(ctx, []store.Outcome{{Body: []byte("{")}}); err == nil {
 			t.Error("an outcome that is no JSON was kept")
 		}
-		got, err := s.Outcomes().List(ctx, "work", 2)
+		got, err := store.OutcomesOf(s).List(ctx, "work", 2)
 		if err != nil || len(got) != 2 || string(got[0].Body) != `{"n":2}` || string(got[1].Body) != `{"n":4}` {
 			t.Errorf("%v (%v)", got, err)
 		}
-		b := s.Books()
+		b := store.BooksOf(s)
 		v := store.Batch{ID: "b1", Job: "j", State: store.BatchSending, At: at}
 		for _, state := range []store.BatchState{store.BatchSending, store.BatchSent, store.BatchEnded} {
 			v.State = state

@@ -22,8 +22,8 @@ type Outcome struct {
 // Outcomes are the outcomes that are kept. They outlive their jobs.
 type Outcomes struct{ s *Store }
 
-// Outcomes returns the outcomes of this store.
-func (s *Store) Outcomes() Outcomes { return Outcomes{s} }
+// OutcomesOf returns the outcomes of a store.
+func OutcomesOf(s *Store) Outcomes { return Outcomes{s} }
 
 // Add stores outcomes in one transaction. The error says that a body is no JSON, or is
 // the database's; then none is stored.
