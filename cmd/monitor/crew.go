@@ -123,24 +123,51 @@ func (h *hands) ask(r llm.Request) crew.Ask {
 	return crew.Ask{Model: h.model.Name, Request: r, Flow: h.flow, Class: scheduler.Batch, Rerun: true, Tries: jobTries}
 }
 
-// Answer implements pipeline.Crew.
-func (h *hands) Answer(ctx context.Context, r llm.Request, check func(llm.Answer) error) (llm.Answer, error) {
+// Answer implements pipeline.Crew: by the job's one local model, or by whoever the
+// router finds best where there are more.
+func (h *hands) Answer(ctx context.Context, t pipeline.Task) (pipeline.Answered, error) {
+	ans, err := h.local(ctx, t, t.Request(pipeline.Worker{Local: true, Attempt: t.Attempt}, ""), h.bestOf)
+	if err == nil && !ans.Verdict.Usable && ans.Verdict.Err() != nil {
+		ans.Calls[0].Failed = ans.Verdict.Err().Error()
+	}
+	return ans, err
+}
+
+// local asks the local model, or up to bestOf of its idle workers the same.
+func (h *hands) local(ctx context.Context, t pipeline.Task, r llm.Request, bestOf int) (out pipeline.Answered, err error) {
+	began := time.Now()
+	call := job.Call{Model: h.model.Name, Lane: "local", At: began, Money: job.Money{Kind: t.Kind}}
+	defer func() {
+		call.Engine, call.Duration, call.FirstToken = h.Build(), time.Since(began), out.Usage.FirstToken
+		call.Prompt, call.Cached, call.Output = out.Usage.PromptTokens, out.Usage.CachedTokens, out.Usage.OutputTokens
+		if err != nil {
+			call.Failed = err.Error()
+		}
+		out.Model, out.Calls = h.model.Name, []job.Call{call}
+	}()
 	c, err := h.start(ctx)
 	if err != nil {
-		return llm.Answer{}, err
+		return out, err
 	}
-	if h.bestOf > 1 {
-		w, err := c.Best(ctx, h.ask(r), h.bestOf, check)
+	if bestOf > 1 {
+		w, err := c.Best(ctx, h.ask(r), bestOf, func(a llm.Answer) error {
+			v := t.Judge(a)
+			if v.Usable || !out.Verdict.Usable {
+				out.Verdict = v
+			}
+			return v.Err()
+		})
+		out.Answer = w.Answer
 		if errors.Is(err, crew.ErrNonePassed) {
-			return w.Answer, nil // the verdict is the caller's
+			return out, nil // the verdict says why
 		}
-		return w.Answer, h.explain(err)
+		return out, h.explain(err)
 	}
-	a, _, err := c.Answer(ctx, h.ask(r))
-	if err == nil {
-		_ = check(a) // one worker was asked; the verdict is the caller's
+	if out.Answer, _, err = c.Answer(ctx, h.ask(r)); err != nil {
+		return out, h.explain(err)
 	}
-	return a, h.explain(err)
+	out.Verdict = t.Judge(out.Answer)
+	return out, nil
 }
 
 // explain makes a refusal that no later attempt would overcome the end of the job.

@@ -16,6 +16,7 @@ import (
 	"monitor/internal/gpu"
 	"monitor/internal/job"
 	"monitor/internal/llm"
+	"monitor/internal/pipeline"
 )
 
 // check is one line of doctor.
@@ -237,7 +238,7 @@ func (p doctorCommand) checkAnswer(ctx context.Context, name string) check {
 	defer cancel()
 	began := time.Now()
 	hello := llm.Request{Messages: []llm.Message{{Role: llm.User, Text: "Say hello."}}, MaxTokens: 16}
-	a, err := c.Answer(ctx, hello, func(llm.Answer) error { return nil })
+	a, err := c.local(ctx, pipeline.Task{Judge: func(llm.Answer) pipeline.Verdict { return pipeline.Verdict{} }}, hello, 1)
 	if err != nil {
 		return check{"answer", failed, err.Error(), mend}
 	}

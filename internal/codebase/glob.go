@@ -19,6 +19,10 @@ func CheckGlobs(globs []string) error {
 	return nil
 }
 
+// Matches says whether one of the globs, of the kind that Options.Only takes, names
+// the file, or a folder that it is in.
+func Matches(globs []string, name string) bool { return len(globs) > 0 && only(globs, name) }
+
 // only says that a path matches one of the globs, or that there are none. A
 // glob whose last part is a plain name matches everything in the folder of
 // that name as well.

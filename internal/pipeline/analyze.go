@@ -34,8 +34,45 @@ type AnalyzeSpec struct {
 	BestOf int `json:"best_of,omitempty"`
 	// Baseline is the path of a baseline file, or "".
 	Baseline string `json:"baseline,omitempty"`
-	// Model that answers; an empty name means facts only.
+	// Model that answers here; an empty name means that none does.
 	Model ModelSpec `json:"model"`
+	// Lanes is what else may answer; its zero value is nothing else.
+	Lanes LanesSpec `json:"lanes,omitzero"`
+	// Private are globs of what must not leave this machine.
+	Private []string `json:"private,omitempty"`
+	// Confirm is how many findings a model of another family is asked about.
+	Confirm int `json:"confirm,omitempty"`
+}
+
+// LanesSpec says who else than the local model may answer, and by which rules. Only
+// Paid means something to this room; the rest it keeps for the Crew.
+type LanesSpec struct {
+	// Policy and Pin as the router has them; "" is its default and none.
+	Policy string `json:"policy,omitempty"`
+	Pin    string `json:"pin,omitempty"`
+	// Paid are the models of the paid lane that may be asked.
+	Paid []string `json:"paid,omitempty"`
+	// Budget is the most that the job may cost, in units of 10⁻¹² dollar; 0 is no limit
+	// of its own.
+	Budget int64 `json:"budget,omitempty"`
+	// Later: answers may take until tomorrow, at half the price.
+	Later bool `json:"later,omitempty"`
+}
+
+// asks says whether any model is asked.
+func (s AnalyzeSpec) asks() bool { return s.Model.Name != "" || len(s.Lanes.Paid) > 0 }
+
+// paidWindow is the window of a task where no local model says one, in tokens: enough
+// for any file that a person would read at once, and far below what Claude's models
+// take.
+const paidWindow = 24_000
+
+// local is the local model, or what stands for it where there is none.
+func (s AnalyzeSpec) local() ModelSpec {
+	if s.Model.Name == "" && len(s.Lanes.Paid) > 0 {
+		return ModelSpec{Window: paidWindow}
+	}
+	return s.Model
 }
 
 // ModelSpec is the model of an analysis and how it is run.
@@ -81,6 +118,9 @@ type Analyze struct {
 type scanned struct {
 	tree    *codebase.Tree
 	changed map[string]bool // nil: everything counts
+
+	once    sync.Once
+	context string // see shared
 }
 
 // NewAnalyze returns the kind; it does nothing yet.
@@ -154,6 +194,12 @@ type unitInput struct {
 	// other units' answers.
 	Facts string `json:"facts,omitempty"`
 	Text  string `json:"text,omitempty"`
+	// Private: a part of Text, or the file, must not leave this machine.
+	Private bool `json:"private,omitempty"`
+	// Quote, Why and By of a finding that a second opinion is asked for.
+	Quote string `json:"quote,omitempty"`
+	Why   string `json:"why,omitempty"`
+	By    string `json:"by,omitempty"`
 }
 
 // Plan returns the units of a stage.
@@ -162,7 +208,7 @@ func (a *Analyze) Plan(ctx context.Context, j job.Job, stage int, r job.Results)
 	if err != nil {
 		return nil, false, err
 	}
-	if s.Model.Name == "" || stage > 2 {
+	if !s.asks() || stage > 3 {
 		return nil, false, nil
 	}
 	sc, err := a.scan(ctx, s)
@@ -177,6 +223,8 @@ func (a *Analyze) Plan(ctx context.Context, j job.Job, stage int, r job.Results)
 		units, err = a.planPackages(ctx, s, sc, r)
 	case 2:
 		units, err = a.planTree(ctx, s, sc, r)
+	case 3:
+		units, err = a.planOpinions(ctx, s, sc, r)
 	}
 	return units, err == nil, err
 }
@@ -239,7 +287,7 @@ func byInterest(t *codebase.Tree) []codebase.File {
 // before the second of any, so that a bound leaves no file out for another's
 // length.
 func (a *Analyze) planFiles(ctx context.Context, s AnalyzeSpec, sc *scanned) ([]job.Unit, error) {
-	size := sizesFor(s.Model)
+	size := sizesFor(s.local())
 	budget := fileBudget(s.MaxUnits)
 	var rounds [][]job.Unit // by part
 	planned := 0
@@ -270,7 +318,7 @@ func (a *Analyze) planFiles(ctx context.Context, s AnalyzeSpec, sc *scanned) ([]
 			if i == len(rounds) {
 				rounds = append(rounds, nil)
 			}
-			rounds[i] = append(rounds[i], unit(id, in, cardAsk(size, f.Path, f.Language, p, len(parts), declared(f.Symbols, p)), s.Model))
+			rounds[i] = append(rounds[i], unit(id, in, cardAsk(size, f.Path, f.Language, p, len(parts), declared(f.Symbols, p)), s))
 			planned++
 		}
 	}
@@ -281,9 +329,9 @@ func (a *Analyze) planFiles(ctx context.Context, s AnalyzeSpec, sc *scanned) ([]
 	return units, nil
 }
 
-func unit(id string, in unitInput, q ask, m ModelSpec) job.Unit {
+func unit(id string, in unitInput, q ask, s AnalyzeSpec) job.Unit {
 	b, _ := json.Marshal(in) // strings and numbers always marshal
-	return job.Unit{ID: id, Key: q.key(m), Input: b}
+	return job.Unit{ID: id, Key: q.key(s), Input: b}
 }
 
 // Do makes one attempt at a unit.
@@ -296,54 +344,125 @@ func (a *Analyze) Do(ctx context.Context, j job.Job, u job.Unit, attempt int) (j
 	if err := json.Unmarshal(u.Input, &in); err != nil {
 		return job.Outcome{}, &job.Failure{Park: true, Err: err, Reason: fmt.Sprintf("the stored unit cannot be read: %v", err)}
 	}
-	size := sizesFor(s.Model)
+	q := question{j: j, u: u, attempt: attempt, spec: s, size: sizesFor(s.local()), in: in}
 	switch {
 	case strings.HasPrefix(u.ID, "file:"):
-		return a.doFile(ctx, s, in, size, attempt)
+		return a.doFile(ctx, q)
 	case strings.HasPrefix(u.ID, "package:"):
-		return a.doProse(ctx, s, packageAsk(size, in.Path, in.Facts, in.Text), "summary", attempt)
+		return a.doProse(ctx, q, "package-summary", "summary", packageAsk)
+	case strings.HasPrefix(u.ID, "opinion:"):
+		return a.doOpinion(ctx, q)
 	default:
-		return a.doProse(ctx, s, treeAsk(size, in.Path, in.Facts, in.Text), "overview", attempt)
+		return a.doProse(ctx, q, "overview", "overview", treeAsk)
 	}
 }
 
-func (a *Analyze) doFile(ctx context.Context, s AnalyzeSpec, in unitInput, size sizes, attempt int) (job.Outcome, error) {
-	sc, err := a.scan(ctx, s)
+// question is what the making of one unit's request needs.
+type question struct {
+	j       job.Job
+	u       job.Unit
+	attempt int
+	spec    AnalyzeSpec
+	size    sizes
+	in      unitInput
+}
+
+func (a *Analyze) doFile(ctx context.Context, q question) (job.Outcome, error) {
+	sc, f, p, err := a.partOf(ctx, q)
 	if err != nil {
 		return job.Outcome{}, err
 	}
-	f, ok := sc.file(in.Path)
-	src, err := sc.tree.ReadText(in.Path)
-	if err != nil || !ok || f.Hash != in.Hash {
-		return job.Outcome{}, &job.Failure{Park: true, Err: err, Reason: fmt.Sprintf("%s changed since the job was planned; analyse again to see it as it is now", in.Path)}
-	}
-	p := part{Number: in.Part, First: in.First, Last: in.Last, Text: in.Text}
-	if p.Text == "" {
-		p.Text = lines(src, p.First, p.Last)
-	}
+	names := declared(f.Symbols, p)
 	var c card
-	judge := func(answer string) (err error) {
-		c, err = judgeCard(answer, p.Text, f.Symbols)
-		return err
-	}
-	out, err := a.ask(ctx, s.Model, cardAsk(size, f.Path, f.Language, p, in.Of, declared(f.Symbols, p)), attempt, judge)
+	t := q.task("card", f.Language, sc.private(q.spec, f.Path))
+	t.Request = a.requests(sc, q, func(s sizes) ask { return cardAsk(s, f.Path, f.Language, p, q.in.Of, names) })
+	t.Judge = gate(func(answer string) (checks []Check, usable bool) {
+		got, checks := judgeCard(answer, p.Text, f.Symbols)
+		usable = len(checks) == 3 // the rest is about quotes
+		if usable {
+			c = got
+		}
+		return checks, usable
+	})
+	out, model, err := a.ask(ctx, t)
 	if err != nil {
 		return out, err
 	}
+	c.By = model
 	return settled(out, c)
 }
 
-func (a *Analyze) doProse(ctx context.Context, s AnalyzeSpec, q ask, field string, attempt int) (job.Outcome, error) {
-	var text string
-	judge := func(answer string) (err error) {
-		text, err = prose(answer, field)
-		return err
+// partOf finds the part of a file that a unit is about, as it was planned.
+func (a *Analyze) partOf(ctx context.Context, q question) (sc *scanned, f codebase.File, p part, err error) {
+	if sc, err = a.scan(ctx, q.spec); err != nil {
+		return sc, f, p, err
 	}
-	out, err := a.ask(ctx, s.Model, q, attempt, judge)
+	f, ok := sc.file(q.in.Path)
+	src, err := sc.tree.ReadText(q.in.Path)
+	if err != nil || !ok || f.Hash != q.in.Hash {
+		return sc, f, p, &job.Failure{Park: true, Err: err, Reason: fmt.Sprintf("%s changed since the job was planned; analyse again to see it as it is now", q.in.Path)}
+	}
+	p = part{Number: q.in.Part, First: q.in.First, Last: q.in.Last, Text: q.in.Text}
+	if p.Text == "" {
+		p.Text = lines(src, p.First, p.Last)
+	}
+	return sc, f, p, nil
+}
+
+func (a *Analyze) doProse(ctx context.Context, q question, kind, field string, how func(s sizes, path, facts, text string) ask) (job.Outcome, error) {
+	sc, err := a.scan(ctx, q.spec)
+	if err != nil {
+		return job.Outcome{}, err
+	}
+	var text string
+	t := q.task(kind, "", q.in.Private)
+	t.Request = a.requests(sc, q, func(s sizes) ask { return how(s, q.in.Path, q.in.Facts, q.in.Text) })
+	t.Judge = gate(func(answer string) ([]Check, bool) {
+		got, checks := prose(answer, field)
+		if checks[len(checks)-1].Passed {
+			text = got
+		}
+		return checks, false
+	})
+	out, _, err := a.ask(ctx, t)
 	if err != nil {
 		return out, err
 	}
 	return settled(out, text)
+}
+
+func (q question) task(kind, language string, private bool) Task {
+	return Task{Job: q.j.ID, Unit: q.u.ID, Attempt: q.attempt, Kind: kind, Language: language, Path: q.in.Path, Private: private}
+}
+
+// requests makes a task's question for whoever is asked: a local model gets what was
+// planned for it; others get the shared context first, and room for more.
+func (a *Analyze) requests(sc *scanned, q question, how func(sizes) ask) func(Worker, string) llm.Request {
+	return func(w Worker, evidence string) llm.Request {
+		if w.Local {
+			return how(q.size).request(w.Attempt, evidence)
+		}
+		r := how(q.size.paid()).request(1, evidence) // sampling is the server's
+		r.Messages = slices.Clone(r.Messages)
+		r.Messages[0].Text += "\n\n" + sc.shared(q.spec)
+		r.Shared = 1
+		return r
+	}
+}
+
+// gate makes a task's Judge of what looks at a whole answer's text.
+func gate(look func(answer string) (checks []Check, usable bool)) func(llm.Answer) Verdict {
+	return func(ans llm.Answer) Verdict {
+		began := time.Now()
+		if ans.Stop == llm.StopLength {
+			return Verdict{Checks: []Check{{Name: "whole", Evidence: fmt.Sprintf("the answer was cut at %d tokens", ans.Usage.OutputTokens), Took: time.Since(began)}}}
+		}
+		checks, usable := look(ans.Text)
+		for i := range checks {
+			checks[i].Took = time.Since(began) / time.Duration(len(checks))
+		}
+		return Verdict{Checks: append([]Check{{Name: "whole", Passed: true}}, checks...), Usable: usable}
+	}
 }
 
 // settled puts what passed its gate into the outcome.
@@ -353,34 +472,18 @@ func settled(out job.Outcome, v any) (job.Outcome, error) {
 	return out, err
 }
 
-// ask sends one request, has its answer judged, and returns the ledger row; the
-// row is there for failed calls too. judge keeps what it makes of the last answer
-// that it saw.
-func (a *Analyze) ask(ctx context.Context, m ModelSpec, q ask, attempt int, judge func(answer string) error) (job.Outcome, error) {
-	start := time.Now()
-	var verdict error // of the last answer that was judged
-	ans, err := a.cfg.Crew.Answer(ctx, q.request(attempt), func(ans llm.Answer) error {
-		verdict = nil
-		if ans.Stop == llm.StopLength {
-			verdict = fmt.Errorf("the answer was cut at %d tokens", ans.Usage.OutputTokens)
-		} else {
-			verdict = judge(ans.Text)
-		}
-		return verdict
-	})
-	call := job.Call{
-		Model: m.Name, Lane: "local", Engine: a.cfg.Crew.Build(), At: start,
-		Prompt: ans.Usage.PromptTokens, Cached: ans.Usage.CachedTokens, Output: ans.Usage.OutputTokens,
-		FirstToken: ans.Usage.FirstToken, Duration: time.Since(start),
-	}
+// ask has a task done and returns the ledger's rows; they are there for failed calls
+// too. An answer of which a part is good is taken when nobody gave a better one.
+func (a *Analyze) ask(ctx context.Context, t Task) (job.Outcome, string, error) {
+	ans, err := a.cfg.Crew.Answer(ctx, t)
+	out := job.Outcome{Calls: ans.Calls}
 	switch {
 	case err != nil:
-		call.Failed = err.Error()
-		return job.Outcome{Calls: []job.Call{call}}, crewFailure(err)
-	case verdict != nil:
-		call.Failed = verdict.Error()
+		return out, "", crewFailure(err)
+	case ans.Verdict.Usable:
+		return out, ans.Model, nil
 	}
-	return job.Outcome{Calls: []job.Call{call}}, verdict
+	return out, ans.Model, ans.Verdict.Err()
 }
 
 // crewFailure says what an error of the crew means for a unit: an engine that

@@ -20,22 +20,30 @@ import (
 // scripted is a Crew whose answers a test writes.
 type scripted struct {
 	mu     sync.Mutex
+	paid   bool
 	asked  []llm.Request
+	tasks  []Task
 	answer func(llm.Request) (string, error)
 	counts int
 }
 
-func (s *scripted) Answer(_ context.Context, r llm.Request, check func(llm.Answer) error) (llm.Answer, error) {
+func (s *scripted) Answer(_ context.Context, t Task) (Answered, error) {
+	r := t.Request(Worker{Local: !s.paid, Attempt: t.Attempt}, "")
 	s.mu.Lock()
 	s.asked = append(s.asked, r)
+	s.tasks = append(s.tasks, t)
 	s.mu.Unlock()
 	text, err := s.answer(r)
 	if err != nil {
-		return llm.Answer{}, err
+		return Answered{Calls: []job.Call{{Failed: err.Error()}}}, err
 	}
 	a := llm.Answer{Text: text, Stop: llm.StopEnd, Usage: llm.Usage{PromptTokens: 100, CachedTokens: 10, OutputTokens: 20}}
-	_ = check(a) // with one worker there is nothing to choose
-	return a, nil
+	v := t.Judge(a)
+	c := job.Call{Model: "tiny", Lane: "local", Engine: "scripted", Prompt: 100, Cached: 10, Output: 20}
+	if v.Err() != nil {
+		c.Failed = v.Err().Error()
+	}
+	return Answered{Answer: a, Model: "tiny", Verdict: v, Calls: []job.Call{c}}, nil
 }
 
 func (s *scripted) Count(ctx context.Context, text string) (int, error) {

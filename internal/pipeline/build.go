@@ -192,10 +192,14 @@ func (a *Analyze) build(ctx context.Context, j job.Job, s AnalyzeSpec, sc *scann
 	}
 	var err error
 	byPath, sums := map[string][]placedCard{}, map[string]string{}
-	if s.Model.Name != "" {
+	if s.asks() {
 		rep.Model = &report.Model{
 			Name: s.Model.Name, File: filepath.Base(s.Model.File), SHA256: s.Model.SHA256, Engine: a.cfg.Crew.Build(),
 			Workers: s.Model.Workers, Trial: s.Model.Trial, Better: s.Model.Better,
+		}
+		if len(s.Lanes.Paid) > 0 {
+			rep.Model.Name = strings.Join(append(slices.DeleteFunc([]string{s.Model.Name}, func(n string) bool { return n == "" }), s.Lanes.Paid...), ", ")
+			rep.Model.Engine = cmp.Or(rep.Model.Engine, "Claude's API")
 		}
 		if byPath, err = cards(ctx, r); err != nil {
 			return nil, err
@@ -210,7 +214,11 @@ func (a *Analyze) build(ctx context.Context, j job.Job, s AnalyzeSpec, sc *scann
 		for _, text := range page {
 			rep.Overview = text
 		}
-		risks, dropped := modelFindings(t, s.Model, byPath)
+		second, err := opinions(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		risks, dropped := modelFindings(t, s.Model, byPath, second)
 		found = append(found, risks...)
 		rep.Counts.DroppedQuotes = dropped
 		if rep.Parked, err = parked(ctx, r); err != nil {
@@ -252,7 +260,7 @@ func coverage(sc *scanned, s AnalyzeSpec, byPath map[string][]placedCard) []stri
 
 func parked(ctx context.Context, r job.Results) ([]report.Parked, error) {
 	var out []report.Parked
-	for stage := range 3 {
+	for stage := range 4 {
 		err := r.Each(ctx, stage, func(res job.Result) error {
 			if res.State == job.UnitParked {
 				out = append(out, report.Parked{Unit: res.Unit.ID, Reason: res.Reason})
@@ -268,8 +276,9 @@ func parked(ctx context.Context, r job.Results) ([]report.Parked, error) {
 
 // modelFindings turns risks into findings, with lines found from their quotes,
 // and counts the quotes that were dropped. What a model says is one rank lower
-// than it claims, since nobody confirmed it; a trial model's is always low.
-func modelFindings(t *codebase.Tree, m ModelSpec, byPath map[string][]placedCard) ([]report.Finding, int) {
+// than it claims as long as nobody of another family confirmed it; what was refuted
+// is low and says so; a trial model's is always low.
+func modelFindings(t *codebase.Tree, m ModelSpec, byPath map[string][]placedCard, second map[string]opinion) ([]report.Finding, int) {
 	var out []report.Finding
 	dropped := 0
 	for _, path := range slices.Sorted(maps.Keys(byPath)) {
@@ -291,14 +300,19 @@ func modelFindings(t *codebase.Tree, m ModelSpec, byPath map[string][]placedCard
 					dropped++
 					continue
 				}
+				by := cmp.Or(c.card.By, m.Name)
+				trial := m.Trial && by == m.Name
 				rank := report.Low
-				if k.Severity == "high" && !m.Trial {
+				if k.Severity == "high" && !trial {
 					rank = report.Medium
 				}
 				f := report.Finding{
 					Rule: "model-risk", Rank: rank, Path: path, Line: first, EndLine: last, Quote: k.Quote,
-					Symbol: enclosing(t, path, first), Title: clip(k.Why, 100), Why: k.Why, Model: m.Name,
+					Symbol: enclosing(t, path, first), Title: clip(k.Why, 100), Why: k.Why, Model: by,
 					Check: "A model said this and nobody confirmed it: read the quoted line in its place.",
+				}
+				if o, ok := second[about(path, k.Quote, k.Why)]; ok {
+					judged(&f, o, k.Severity, trial)
 				}
 				same := f.Symbol + "\x00" + f.Quote
 				f.Fingerprint = report.Fingerprint(f.Rule, f.Path, f.Symbol, f.Quote, seen[same])
@@ -308,6 +322,24 @@ func modelFindings(t *codebase.Tree, m ModelSpec, byPath map[string][]placedCard
 		}
 	}
 	return out, dropped
+}
+
+// judged puts a second opinion on a finding.
+func judged(f *report.Finding, o opinion, severity string, trial bool) {
+	f.Opinion = &report.Opinion{Model: o.By, Holds: o.Holds, Evidence: o.Evidence, Because: o.Because}
+	if !o.Holds {
+		f.Rank, f.Title = report.Low, clip("Refuted: "+f.Title, 110)
+		f.Check = fmt.Sprintf("%s says that this is wrong (%s) and shows %q.", o.By, o.Because, o.Evidence)
+		return
+	}
+	f.Check = fmt.Sprintf("%s, a model of another family, agrees (%s) and shows %q.", o.By, o.Because, o.Evidence)
+	switch {
+	case trial:
+	case severity == "high":
+		f.Rank = report.High
+	case severity == "medium":
+		f.Rank = report.Medium
+	}
 }
 
 // enclosing names the innermost symbol around a line.

@@ -19,6 +19,9 @@ type card struct {
 	Risks   []risk   `json:"risks,omitempty"`
 	// Dropped counts quotes that were not in the text.
 	Dropped int `json:"dropped,omitempty"`
+	// By is the model that wrote it; "" in cards of earlier versions, where it is the
+	// job's.
+	By string `json:"by,omitempty"`
 }
 
 type risk struct {
@@ -50,15 +53,20 @@ func declared(symbols []codebase.Symbol, p part) []string {
 const minPurpose = 12
 
 // judgeCard is the gate for a card: what the answer must be, and what of it is
-// dropped because the text does not bear it out.
-func judgeCard(answer, text string, symbols []codebase.Symbol) (card, error) {
+// dropped because the text does not bear it out. The card can be used when the first
+// two checks passed; the third is that nothing had to be dropped.
+func judgeCard(answer, text string, symbols []codebase.Symbol) (card, []Check) {
 	var c card
+	schema := Check{Name: "schema", Passed: true}
 	if err := decode(answer, &c); err != nil {
-		return card{}, err
+		schema.Passed, schema.Evidence = false, err.Error()
+		return card{}, []Check{schema}
 	}
+	c.By = ""
 	c.Purpose = clean(c.Purpose)
-	if len(c.Purpose) < minPurpose {
-		return card{}, &job.Failure{Reason: fmt.Sprintf("the answer's purpose says nothing: %q", c.Purpose)}
+	says := saysSomething("purpose", c.Purpose)
+	if !says.Passed {
+		return card{}, []Check{schema, says}
 	}
 	known := map[string]bool{}
 	for _, s := range symbols {
@@ -75,10 +83,14 @@ func judgeCard(answer, text string, symbols []codebase.Symbol) (card, error) {
 	risks := c.Risks
 	c.Risks, c.Dropped = nil, 0
 	said := map[string]bool{}
+	quotes := Check{Name: "quotes", Passed: true}
 	for _, r := range risks {
 		r.Quote, r.Why = strings.TrimSpace(r.Quote), clean(r.Why)
 		if _, _, ok := findQuote(text, r.Quote, 1); !ok {
 			c.Dropped++
+			if quotes.Passed {
+				quotes.Passed, quotes.Evidence = false, fmt.Sprintf("the quote %q is not in the text; copy quotes exactly, or leave them out", clip(r.Quote, 120))
+			}
 			continue
 		}
 		if r.Why == "" || said[r.Quote+"\x00"+r.Why] {
@@ -87,21 +99,28 @@ func judgeCard(answer, text string, symbols []codebase.Symbol) (card, error) {
 		said[r.Quote+"\x00"+r.Why] = true
 		c.Risks = append(c.Risks, r)
 	}
-	return c, nil
+	return c, []Check{schema, says, quotes}
+}
+
+func saysSomething(field, text string) Check {
+	c := Check{Name: "says something", Passed: len(text) >= minPurpose}
+	if !c.Passed {
+		c.Evidence = fmt.Sprintf("the answer's %s says nothing: %q", field, text)
+	}
+	return c
 }
 
 // prose is the gate for summaries: the named field, long enough to say
 // something.
-func prose(answer, field string) (string, error) {
+func prose(answer, field string) (string, []Check) {
 	var m map[string]string
+	schema := Check{Name: "schema", Passed: true}
 	if err := decode(answer, &m); err != nil {
-		return "", err
+		schema.Passed, schema.Evidence = false, err.Error()
+		return "", []Check{schema}
 	}
 	s := clean(m[field])
-	if len(s) < minPurpose {
-		return "", &job.Failure{Reason: fmt.Sprintf("the answer's %s says nothing: %q", field, s)}
-	}
-	return s, nil
+	return s, []Check{schema, saysSomething(field, s)}
 }
 
 func decode(answer string, v any) error {

@@ -20,9 +20,9 @@ func TestCardKeepsOnlyWhatTheTextBearsOut(t *testing.T) {
 		{"quote":"os.Remove(name)","why":"the error is ignored","severity":"high"},
 		{"quote":"os.RemoveAll(name)","why":"not there","severity":"high"},
 		{"quote":"os.Remove(name)","why":"the error is ignored","severity":"high"}]}`
-	c, err := judgeCard(answer, sample, symbols)
-	if err != nil {
-		t.Fatal(err)
+	c, checks := judgeCard(answer, sample, symbols)
+	if len(checks) != 3 || !checks[0].Passed || !checks[1].Passed || checks[2].Passed || !strings.Contains(checks[2].Evidence, "os.RemoveAll(name)") {
+		t.Fatalf("%+v", checks)
 	}
 	if c.Purpose != "Removes a file by name." || len(c.Exports) != 1 || c.Exports[0] != "Remove" {
 		t.Errorf("purpose %q, exports %q", c.Purpose, c.Exports)
@@ -34,12 +34,13 @@ func TestCardKeepsOnlyWhatTheTextBearsOut(t *testing.T) {
 
 func TestAnswersThatSayNothingFailTheGate(t *testing.T) {
 	for _, answer := range []string{"", "I cannot", `{"purpose":""}`, `{"purpose":"a file"}`, `[]`, `{"purpose":7}`, "\x00"} {
-		_, err := judgeCard(answer, sample, nil)
+		_, checks := judgeCard(answer, sample, nil)
+		err := Verdict{Checks: checks}.Err()
 		var f *job.Failure
 		if !errors.As(err, &f) || f.Fatal || f.Park {
 			t.Errorf("%q: %v, want a failure that is tried again", answer, err)
 		}
-		if _, err := prose(answer, "summary"); err == nil {
+		if _, checks := prose(answer, "summary"); (Verdict{Checks: checks}).Passed() {
 			t.Errorf("%q passed as a summary", answer)
 		}
 	}
@@ -95,20 +96,22 @@ func TestKeyDependsOnAllThatTheAnswerDependsOn(t *testing.T) {
 	m := ModelSpec{SHA256: "a", Window: 4096}
 	base := cardAsk(sizesFor(m), "a.go", "go", part{1, 1, 1, "x"}, 1, nil)
 	other := ModelSpec{SHA256: "b", Window: 4096}
-	keys := map[string]string{base.key(m): "base"}
+	keys := map[string]string{base.key(AnalyzeSpec{Model: m}): "base"}
 	for what, k := range map[string]string{
-		"the model": base.key(other),
-		"the text":  cardAsk(sizesFor(m), "a.go", "go", part{1, 1, 1, "y"}, 1, nil).key(m),
-		"the path":  cardAsk(sizesFor(m), "b.go", "go", part{1, 1, 1, "x"}, 1, nil).key(m),
-		"the part":  cardAsk(sizesFor(m), "a.go", "go", part{2, 1, 1, "x"}, 2, nil).key(m),
-		"the sizes": cardAsk(sizesFor(ModelSpec{Window: 4096, Trial: true}), "a.go", "go", part{1, 1, 1, "x"}, 1, nil).key(m),
+		"the lanes":  base.key(AnalyzeSpec{Model: m, Lanes: LanesSpec{Paid: []string{"claude-haiku-5-5"}}}),
+		"the policy": base.key(AnalyzeSpec{Model: m, Lanes: LanesSpec{Paid: []string{"claude-haiku-5-5"}, Policy: "best"}}),
+		"the model":  base.key(AnalyzeSpec{Model: other}),
+		"the text":   cardAsk(sizesFor(m), "a.go", "go", part{1, 1, 1, "y"}, 1, nil).key(AnalyzeSpec{Model: m}),
+		"the path":   cardAsk(sizesFor(m), "b.go", "go", part{1, 1, 1, "x"}, 1, nil).key(AnalyzeSpec{Model: m}),
+		"the part":   cardAsk(sizesFor(m), "a.go", "go", part{2, 1, 1, "x"}, 2, nil).key(AnalyzeSpec{Model: m}),
+		"the sizes":  cardAsk(sizesFor(ModelSpec{Window: 4096, Trial: true}), "a.go", "go", part{1, 1, 1, "x"}, 1, nil).key(AnalyzeSpec{Model: m}),
 	} {
 		if keys[k] != "" {
 			t.Errorf("changing %s keeps the key of %s", what, keys[k])
 		}
 		keys[k] = what
 	}
-	if again := cardAsk(sizesFor(m), "a.go", "go", part{1, 7, 7, "x"}, 1, nil).key(m); again != base.key(m) {
+	if again := cardAsk(sizesFor(m), "a.go", "go", part{1, 7, 7, "x"}, 1, nil).key(AnalyzeSpec{Model: m}); again != base.key(AnalyzeSpec{Model: m}) {
 		t.Error("a part that only moved to other lines is asked for again")
 	}
 }

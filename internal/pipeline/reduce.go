@@ -91,15 +91,17 @@ func (a *Analyze) planPackages(ctx context.Context, s AnalyzeSpec, sc *scanned, 
 	slices.SortStableFunc(pkgs, func(x, y codebase.Package) int {
 		return cmp.Or(cmp.Compare(y.Lines, x.Lines), cmp.Compare(x.Path, y.Path))
 	})
-	size := sizesFor(s.Model)
+	size := sizesFor(s.local())
 	var units []job.Unit
 	for _, p := range pkgs {
 		if len(units) >= packageBudget(s.MaxUnits, files) {
 			break
 		}
 		var rows []string
+		private := false
 		for _, f := range p.Files {
 			if cs := byPath[f]; len(cs) > 0 {
+				private = private || sc.private(s, f)
 				rows = append(rows, fmt.Sprintf("- %s: %s", path.Base(f), clip(purpose(cs), 240)))
 			}
 		}
@@ -111,8 +113,8 @@ func (a *Analyze) planPackages(ctx context.Context, s AnalyzeSpec, sc *scanned, 
 		if err != nil {
 			return nil, err
 		}
-		in := unitInput{Path: p.Path, Facts: facts, Text: text}
-		units = append(units, unit("package:"+p.Path, in, packageAsk(size, in.Path, in.Facts, in.Text), s.Model))
+		in := unitInput{Path: p.Path, Facts: facts, Text: text, Private: private}
+		units = append(units, unit("package:"+p.Path, in, packageAsk(size, in.Path, in.Facts, in.Text), s))
 	}
 	return units, nil
 }
@@ -123,12 +125,14 @@ func (a *Analyze) planTree(ctx context.Context, s AnalyzeSpec, sc *scanned, r jo
 		return nil, err
 	}
 	var rows []string
+	private := false
 	pkgs := slices.Clone(sc.tree.Packages)
 	slices.SortStableFunc(pkgs, func(x, y codebase.Package) int {
 		return cmp.Or(cmp.Compare(len(y.ImportedBy), len(x.ImportedBy)), cmp.Compare(x.Path, y.Path))
 	})
 	for _, p := range pkgs {
 		if sum := sums[p.Path]; sum != "" {
+			private = private || slices.ContainsFunc(p.Files, func(f string) bool { return sc.private(s, f) })
 			rows = append(rows, fmt.Sprintf("- %s (imports %s): %s", p.Path, names(p.Imports, 5), clip(sum, 300)))
 		}
 	}
@@ -141,7 +145,7 @@ func (a *Analyze) planTree(ctx context.Context, s AnalyzeSpec, sc *scanned, r jo
 	if len(rows) == 0 || s.MaxUnits > 0 && planned >= s.MaxUnits {
 		return nil, nil
 	}
-	size := sizesFor(s.Model)
+	size := sizesFor(s.local())
 	text, err := a.fit(ctx, rows, size.in)
 	if err != nil {
 		return nil, err
@@ -151,8 +155,8 @@ func (a *Analyze) planTree(ctx context.Context, s AnalyzeSpec, sc *scanned, r jo
 		langs = append(langs, l.Name)
 	}
 	facts := fmt.Sprintf("It has %s in %s; languages: %s.", plural(len(sc.tree.Files), "file"), plural(len(sc.tree.Packages), "package"), names(langs, 5))
-	in := unitInput{Path: path.Base(sc.tree.Root), Facts: facts, Text: text}
-	return []job.Unit{unit("tree", in, treeAsk(size, in.Path, in.Facts, in.Text), s.Model)}, nil
+	in := unitInput{Path: path.Base(sc.tree.Root), Facts: facts, Text: text, Private: private}
+	return []job.Unit{unit("tree", in, treeAsk(size, in.Path, in.Facts, in.Text), s)}, nil
 }
 
 // fit joins as many rows as limit tokens hold and says how many were left out.

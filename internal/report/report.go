@@ -188,12 +188,23 @@ type Finding struct {
 	Related []string `json:"related,omitempty"`
 	// Model is the name of the model whose words these are; empty: the machine.
 	Model string `json:"model,omitempty"`
+	// Opinion is what a model of another family said about it; nil where none was asked.
+	Opinion *Opinion `json:"opinion,omitempty"`
 	// Score orders findings of one rank, strongest first, in [0, 1]; 0 where
 	// nothing is known.
 	Score float64 `json:"score,omitempty"`
 	// Silenced by a baseline: counted, listed in JSON lines and, as suppressed,
 	// in SARIF only.
 	Silenced bool `json:"silenced,omitempty"`
+}
+
+// Opinion is a second opinion on what a model said. Its evidence stands in the file.
+type Opinion struct {
+	// Model that was asked; Holds says whether it agrees.
+	Model    string `json:"model"`
+	Holds    bool   `json:"holds"`
+	Evidence string `json:"evidence"`
+	Because  string `json:"because"`
 }
 
 // Parked is a unit that got no usable answer.

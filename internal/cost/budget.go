@@ -1,0 +1,80 @@
+package cost
+
+import "fmt"
+
+// Limit is an amount and how much of it is used.
+type Limit struct {
+	// Name as in "the budget of this job".
+	Name   string
+	Amount Money
+	// Settled was charged; Reserved is the worst case of what is on its way or in doubt.
+	Settled, Reserved Money
+}
+
+// Left is what another call may cost at worst.
+func (l Limit) Left() Money { return max(0, l.Amount-l.Settled-l.Reserved) }
+
+// Reserve takes the worst case of a call; false where the limit does not hold it.
+func (l *Limit) Reserve(worst Money) bool {
+	if worst < 0 || worst > l.Left() {
+		return false
+	}
+	l.Reserved += worst
+	return true
+}
+
+// Settle gives a reservation back and takes what was charged.
+func (l *Limit) Settle(worst, charged Money) {
+	l.Reserved -= worst
+	l.Settled += charged
+}
+
+// warnAt are the shares of a limit, in hundredths, at which its owner is told.
+var warnAt = [...]int64{50, 80}
+
+// Warning says that a limit is used to a half, or to four fifths, if it was not before:
+// used is what it was. "" is nothing to say.
+func (l Limit) Warning(before Money) string {
+	now := l.Settled + l.Reserved
+	for i := len(warnAt) - 1; i >= 0; i-- {
+		if at := mulDiv(max(0, l.Amount), Money(warnAt[i]), 100); before < at && now >= at && at > 0 {
+			return fmt.Sprintf("%d %% of %s (%s) is used: %s is spent, %s is reserved for calls on their way or in doubt", warnAt[i], l.Name, l.Amount, l.Settled, l.Reserved)
+		}
+	}
+	return ""
+}
+
+// Planned is one unit of a plan, as far as it may cost money.
+type Planned struct {
+	// Low, Likely and High are what it is expected to cost: where the first and cheapest
+	// arm answers, by the chances of each, and where every arm has to be asked. Worst is
+	// the most that one call of it can cost.
+	Low, Likely, High, Worst Money
+}
+
+// Range is what a plan will cost.
+type Range struct {
+	Low, Likely, High Money
+	Units             int
+}
+
+// Estimate adds a plan up.
+func Estimate(plan []Planned) Range {
+	r := Range{Units: len(plan)}
+	for _, p := range plan {
+		r.Low, r.Likely, r.High = r.Low+p.Low, r.Likely+p.Likely, r.High+p.High
+	}
+	return r
+}
+
+// Shrink is how many of a plan's units, in their order, an amount holds: with all of
+// them at their high figure, and room for one worst case on its way.
+func Shrink(plan []Planned, amount Money) int {
+	var sum Money
+	for i, p := range plan {
+		if sum += p.High; sum > amount || p.Worst > amount-sum+p.High {
+			return i
+		}
+	}
+	return len(plan)
+}
