@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"monitor/internal/cost"
 	"monitor/internal/crew"
 	"monitor/internal/engine"
 	"monitor/internal/gpu"
@@ -39,10 +40,13 @@ type hands struct {
 	lent      bool // it is serve's
 	closeMore func() error
 	saved     crew.Drawn // the energy that was stored for the job
-	failed    error
-	build     string
-	counts    map[string]int
-	fresh     map[string]int // counted now, not stored yet
+	// busy is how long the model worked for the job since then: a call takes one of its
+	// slots, and so that share of its time.
+	busy   time.Duration
+	failed error
+	build  string
+	counts map[string]int
+	fresh  map[string]int // counted now, not stored yet
 }
 
 // storeCounts is how many new counts are stored together: each commit waits for
@@ -144,6 +148,9 @@ func (h *hands) local(ctx context.Context, t pipeline.Task, r llm.Request, bestO
 			call.Failed = err.Error()
 		}
 		out.Model, out.Calls = h.model.Name, []job.Call{call}
+		h.mu.Lock()
+		h.busy += call.Duration / time.Duration(max(1, h.model.Workers))
+		h.mu.Unlock()
 	}()
 	c, err := h.start(ctx)
 	if err != nil {
@@ -256,6 +263,13 @@ func (h *hands) saveEnergy(ctx context.Context, id string) error {
 		d.Why = e.Why
 	}
 	h.saved = d
+	c, err := costCommands{h.p}.localRates().Cost(cost.Energy{Millijoules: int64(1000 * e.Joules), Known: e.Known, Estimated: e.Estimated}, h.busy)
+	if e.Working = c.Working; err == nil {
+		e.Cost = (*int64)(&c.Money)
+	} else {
+		e.Working = err.Error()
+	}
+	h.busy = 0
 	return h.p.store.Measured().AddEnergy(ctx, id, e)
 }
 

@@ -63,6 +63,9 @@ func (f Folders) database() string     { return filepath.Join(f.Data, "monitor.d
 func (f Folders) configFile() string   { return filepath.Join(f.Config, "config.yaml") }
 func (f Folders) modelsFile() string   { return filepath.Join(f.Config, "models.yaml") }
 func (f Folders) cardsFile() string    { return filepath.Join(f.Config, "cards.yaml") }
+func (f Folders) pricesFile() string   { return filepath.Join(f.Config, "prices.yaml") }
+func (f Folders) routesFile() string   { return filepath.Join(f.Config, "routes.yaml") }
+func (f Folders) keyFile() string      { return filepath.Join(f.Config, "claude.key") }
 func (f Folders) profilesFile() string { return filepath.Join(f.Config, "profiles.yaml") }
 
 // make makes the data and cache folders, private to the user: reports quote

@@ -19,7 +19,7 @@ func run() int {
 	}
 	p, err := Open(Config{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Getenv: os.Getenv, Dir: dir, Signals: true,
+		Getenv: os.Getenv, Unsetenv: os.Unsetenv, Dir: dir, Signals: true,
 	})
 	if err != nil {
 		return fail(os.Stderr, err)

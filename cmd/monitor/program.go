@@ -18,6 +18,7 @@ import (
 	"monitor/internal/catalog"
 	"monitor/internal/gpu"
 	"monitor/internal/job"
+	"monitor/internal/secret"
 	"monitor/internal/store"
 )
 
@@ -31,6 +32,8 @@ type Config struct {
 	Stdout, Stderr io.Writer
 	// Getenv answers for the environment.
 	Getenv func(string) string
+	// Unsetenv takes a variable out of it, so that no child inherits a key. May be nil.
+	Unsetenv func(string) error
 	// Dir is the folder that relative paths start from.
 	Dir string
 	// Signals: the first SIGINT or SIGTERM stops gently, the second at once.
@@ -46,6 +49,8 @@ type Program struct {
 	store    *store.Store
 	jobs     *job.Jobs
 	seen     *gpu.Machine // what Detect found, once
+	// fromEnv is the key that stood in the environment; it does not stand there any more.
+	fromEnv secret.Key
 }
 
 // Open finds the folders; it reads and writes nothing yet.
@@ -54,7 +59,8 @@ func Open(c Config) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Program{Config: c, folders: f}, nil
+	p := &Program{Config: c, folders: f}
+	return p, claudeCommands{p}.takeKey()
 }
 
 // Close releases what Run opened.
@@ -95,7 +101,7 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 	root.AddCommand(
 		setupCommand{p}.command(), analysis{p}.command(), jobCommands{p}.command(), reportCommand{p}.command(),
 		engineCommands{p}.command(), modelCommands{p}.command(), doctorCommand{p}.command(), gpuCommand{p}.command(), planCommand{p}.command(), benchCommand{p}.command(),
-		serveCommand{p}.command(), psCommand{p}.command(), askCommand{p}.command(), explainCommand{p}.command(),
+		serveCommand{p}.command(), psCommand{p}.command(), askCommand{p}.command(), explainCommand{p}.command(), costCommands{p}.command(), claudeCommands{p}.command(),
 		configCommands{p}.command(), completionCommand(p, root), p.versionCommand(),
 	)
 	root.AddCommand(modelOrders(p)...)

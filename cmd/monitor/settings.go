@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"monitor/internal/codebase"
+	"monitor/internal/cost"
 	"monitor/internal/rows"
 )
 
@@ -22,8 +24,48 @@ type Settings struct {
 	Model    string           `yaml:"model"`
 	Analyze  AnalyzeSettings  `yaml:"analyze"`
 	Serve    ServeSettings    `yaml:"serve"`
+	Claude   ClaudeSettings   `yaml:"claude"`
+	Route    RouteSettings    `yaml:"route"`
+	Cost     CostSettings     `yaml:"cost"`
 	Store    StoreSettings    `yaml:"store"`
 	Download DownloadSettings `yaml:"download"`
+	// Private are globs of what never leaves this machine, in every codebase.
+	Private []string `yaml:"private"`
+}
+
+// ClaudeSettings say how Claude is reached and which of its models may be asked. The
+// key stands in no config file: monitor claude login.
+type ClaudeSettings struct {
+	// BaseURL is Anthropic's where it is empty. It is taken from here and never from the
+	// environment.
+	BaseURL string `yaml:"base_url"`
+	// Workers at once; 0 is 3.
+	Workers int `yaml:"workers"`
+	// Models that may be asked, the cheapest first.
+	Models []string `yaml:"models"`
+	// KeyFile is a private file with the key, in place of the keyring and our own file.
+	KeyFile string `yaml:"key_file"`
+}
+
+// RouteSettings say who gets which work.
+type RouteSettings struct {
+	Policy string `yaml:"policy"`
+	// Hour is what an hour of waiting is worth, in dollars.
+	Hour string `yaml:"hour"`
+}
+
+// CostSettings are what local work costs, and budgets. Amounts are dollars.
+type CostSettings struct {
+	// Tariff of a kilowatt hour.
+	Tariff string `yaml:"tariff"`
+	// Card is its price, Years how long it lasts, Use at work in that time, as in 0.3.
+	Card  string  `yaml:"card"`
+	Years float64 `yaml:"years"`
+	Use   float64 `yaml:"use"`
+	// Job, Day and Month are budgets of a job, and of all jobs in a day or a month.
+	Job   string `yaml:"job"`
+	Day   string `yaml:"day"`
+	Month string `yaml:"month"`
 }
 
 // EngineSettings say where the engine comes from and how it is started.
@@ -118,6 +160,10 @@ func parseSettings(b []byte, name string) (s Settings, err error) {
 		{"serve.profile", "cannot stand beside serve.models: a profile has its models", s.Serve.Profile != "" && len(s.Serve.Models) > 0},
 		{"analyze.max_file_bytes", "must be 0 (1 MiB) or more", s.Analyze.MaxFile < 0},
 		{"store.url", "must begin with postgres:// or postgresql://", s.Store.URL != "" && !strings.HasPrefix(s.Store.URL, "postgres://") && !strings.HasPrefix(s.Store.URL, "postgresql://")},
+		{"claude.base_url", "must be an https address, or http on this machine", s.Claude.BaseURL != "" && !isHTTP(s.Claude.BaseURL)},
+		{"claude.workers", "must be 0 (3) to 64", s.Claude.Workers < 0 || s.Claude.Workers > 64},
+		{"cost.years", "must be 0 (3 years) or more", !(s.Cost.Years >= 0 && s.Cost.Years < 100)},
+		{"cost.use", "must be a share from 0 (30 %) to 1", !(s.Cost.Use >= 0 && s.Cost.Use <= 1)},
 		{"download.hf_endpoint", "must be an http or https address", s.Download.HFEndpoint != "" && !isHTTP(s.Download.HFEndpoint)},
 		{"download.release_url", "must be an http or https address", s.Download.ReleaseURL != "" && !isHTTP(s.Download.ReleaseURL)},
 		{"download.release_api", "must be an http or https address", s.Download.ReleaseAPI != "" && !isHTTP(s.Download.ReleaseAPI)},
@@ -125,6 +171,16 @@ func parseSettings(b []byte, name string) (s Settings, err error) {
 		if c.bad {
 			f.Add(c.path, c.what)
 		}
+	}
+	for path, amount := range map[string]string{
+		"cost.tariff": s.Cost.Tariff, "cost.card": s.Cost.Card, "cost.job": s.Cost.Job, "cost.day": s.Cost.Day, "cost.month": s.Cost.Month, "route.hour": s.Route.Hour,
+	} {
+		if m, err := cost.ParseMoney(amount); amount != "" && (err != nil || m < 0) {
+			f.Add(path, "must be dollars, written as \"0.50\"")
+		}
+	}
+	if err := codebase.CheckGlobs(s.Private); err != nil {
+		f.Add("private", err.Error())
 	}
 	if err := f.Err(); err != nil {
 		return s, usage("%w", err)

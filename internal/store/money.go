@@ -164,6 +164,12 @@ func (b Books) Void(ctx context.Context, id, note string) error {
 	return b.s.Explain(err)
 }
 
+// Suspect marks one intent that is open: it was sent, and what became of it is not known.
+func (b Books) Suspect(ctx context.Context, id, note string) error {
+	_, err := b.s.db.Exec(ctx, `UPDATE intents SET state = 'doubt', ended_ms = $1, note = $2 WHERE id = $3 AND state = 'open'`, time.Now().UnixMilli(), plain(note), plain(id))
+	return b.s.Explain(err)
+}
+
 // Doubt marks what a job left open when its process died: whoever runs the job calls
 // it, before the first unit. What is in a batch is not in doubt, the batch tells. It
 // returns those that became doubtful.

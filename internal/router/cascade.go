@@ -1,0 +1,230 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Check is one thing that a gate looked at.
+type Check struct {
+	Name     string        `json:"name"`
+	Passed   bool          `json:"passed"`
+	Evidence string        `json:"evidence,omitempty"`
+	Took     time.Duration `json:"took"`
+}
+
+// Class is in which way an attempt failed.
+type Class string
+
+// The classes. Syntax: the answer has not the form that was asked for. Content: it has,
+// and is wrong. The others are the lane's.
+const (
+	Syntax      Class = "syntax"
+	Content     Class = "content"
+	Refusal     Class = "refusal"
+	Overflow    Class = "overflow"
+	Timeout     Class = "timeout"
+	Unavailable Class = "unavailable"
+	OverBudget  Class = "budget"
+	// Doubt: it is not known whether the attempt was charged, so it is not made again.
+	Doubt Class = "doubt"
+)
+
+// Verdict is what became of an attempt, as data.
+type Verdict struct {
+	Passed bool    `json:"passed"`
+	Checks []Check `json:"checks,omitempty"`
+	// Class of a failure; Evidence is for who tries next.
+	Class    Class  `json:"class,omitempty"`
+	Evidence string `json:"evidence,omitempty"`
+	// Usable: what passed could be kept if nobody does better.
+	Usable bool `json:"usable,omitempty"`
+}
+
+// Action is what a cascade does next.
+type Action string
+
+// The actions.
+const (
+	Attempt  Action = "attempt"  // the first try of an arm
+	Repair   Action = "repair"   // the same arm once more, with the evidence
+	Escalate Action = "escalate" // the next arm, with the evidence
+	Accept   Action = "accept"   // a verdict was good
+	Keep     Action = "keep"     // nobody did better than what could be used
+	Park     Action = "park"     // nobody did
+)
+
+// Step is one step of a cascade.
+type Step struct {
+	Action Action `json:"action"`
+	// Arm is who is asked; zero for Accept, Keep and Park.
+	Arm Arm    `json:"arm,omitzero"`
+	Why string `json:"why"`
+	// Verdict is what came of it.
+	Verdict *Verdict `json:"verdict,omitempty"`
+	// Took is how long it took, waiting for a place included.
+	Took time.Duration `json:"took,omitempty"`
+}
+
+// Cascade walks along the arms of a decision. It is a value for one task and one
+// goroutine; nothing in it waits.
+type Cascade struct {
+	left     []Ranked
+	now      *Ranked
+	repaired bool
+	usable   bool
+	last     *Verdict
+	evidence []string
+	done     bool
+}
+
+// NewCascade begins one.
+func NewCascade(d Decision) *Cascade { return &Cascade{left: append([]Ranked(nil), d.Arms...)} }
+
+// Left are the arms that were not tried yet, in their order.
+func (c *Cascade) Left() []Ranked { return c.left }
+
+// Evidence is what the gates found so far, for who tries next; "" at the beginning.
+func (c *Cascade) Evidence() string {
+	if c.last == nil {
+		return ""
+	}
+	return c.last.Evidence
+}
+
+// Next says what to do. After Attempt, Repair or Escalate the caller makes the attempt
+// and calls Report; the other actions are the end. arm is one of Left that a Desk gave,
+// for an action that begins another arm; nil takes the first.
+func (c *Cascade) Next() Step {
+	switch v := c.last; {
+	case c.done:
+		return Step{Action: Park, Why: "it has ended"}
+	case v == nil && len(c.left) > 0:
+		return Step{Action: Attempt, Why: "the first of the list"}
+	case v != nil && v.Passed:
+		c.done = true
+		return Step{Action: Accept, Why: "every check passed"}
+	case v != nil && c.now != nil && !c.repaired && (v.Class == Syntax || v.Class == Content):
+		c.repaired = true
+		return Step{Action: Repair, Arm: c.now.Arm, Why: fmt.Sprintf("%s: one more try with the evidence", v.Class)}
+	case v != nil && len(c.left) > 0:
+		return Step{Action: Escalate, Why: fmt.Sprintf("%s failed (%s)", c.now.Arm, v.Class)}
+	}
+	c.done = true
+	if c.usable {
+		return Step{Action: Keep, Why: "nobody did better than what can be used in part"}
+	}
+	why := "there is no arm"
+	if len(c.evidence) > 0 {
+		why = "every arm failed: " + strings.Join(c.evidence, "; ")
+	}
+	return Step{Action: Park, Why: why}
+}
+
+// Take says which of Left makes the attempt. Those before it in the list stay for later:
+// they were passed over, not tried.
+func (c *Cascade) Take(r Ranked) {
+	for i := range c.left {
+		if c.left[i].Arm == r.Arm {
+			r = c.left[i]
+			c.left = append(c.left[:i:i], c.left[i+1:]...)
+			c.now, c.repaired = &r, false
+			return
+		}
+	}
+}
+
+// Report tells what came of the attempt.
+func (c *Cascade) Report(v Verdict) {
+	c.last = &v
+	if v.Passed {
+		return
+	}
+	c.usable = c.usable || v.Usable
+	if c.now != nil {
+		c.evidence = append(c.evidence, fmt.Sprintf("%s: %s: %s", c.now.Arm, v.Class, v.Evidence))
+	}
+}
+
+// Trail is what a cascade did, to be stored.
+type Trail struct {
+	Decision Decision `json:"decision"`
+	Steps    []Step   `json:"steps"`
+}
+
+// End is the last step's action.
+func (t Trail) End() Step {
+	if len(t.Steps) == 0 {
+		return Step{Action: Park, Why: "nothing was done"}
+	}
+	return t.Steps[len(t.Steps)-1]
+}
+
+// Runner is what a cascade needs to be carried out.
+type Runner interface {
+	// Place waits for a place at one of the arms, and returns which, why that one, and
+	// how to give the place back.
+	Place(ctx context.Context, arms []Ranked, f Facts) (r Ranked, why string, release func(), err error)
+	// Try makes one attempt. Its error ends the cascade: the caller goes away, or nothing
+	// can be done by anybody.
+	Try(ctx context.Context, arm Ranked, evidence string, repair bool) (Verdict, error)
+}
+
+// mayStep are the arms of which another than the first may take a task because it is free:
+// who wants the cheapest waits for it, and what needs a strong model is not done by a
+// weaker one for being there.
+func mayStep(d Decision, arms []Ranked) []Ranked {
+	first := arms[0]
+	out := arms[:1:1]
+	for _, a := range arms[1:] {
+		switch {
+		case d.Policy == Cheapest:
+		case a.Strength < first.Strength && (d.Policy == Best || d.Demand == Reasoning):
+		default:
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// Run carries a decision out. The error is ctx's or Try's; then the Trail has what was
+// done until then.
+func Run(ctx context.Context, d Decision, r Runner) (Trail, error) {
+	t := Trail{Decision: d}
+	c := NewCascade(d)
+	for {
+		s := c.Next()
+		if s.Action == Accept || s.Action == Keep || s.Action == Park {
+			t.Steps = append(t.Steps, s)
+			return t, nil
+		}
+		began := time.Now()
+		var arms []Ranked
+		if s.Action == Repair {
+			arms = []Ranked{*c.now}
+		} else {
+			arms = mayStep(d, c.Left())
+		}
+		arm, why, release, err := r.Place(ctx, arms, d.Facts)
+		if err != nil {
+			return t, err
+		}
+		if s.Action != Repair {
+			c.Take(arm)
+		}
+		if why != "" {
+			s.Why += "; " + why
+		}
+		s.Arm = arm.Arm
+		v, err := r.Try(ctx, arm, c.Evidence(), s.Action == Repair)
+		release()
+		if err != nil {
+			return t, err
+		}
+		c.Report(v)
+		s.Verdict, s.Took = &v, time.Since(began)
+		t.Steps = append(t.Steps, s)
+	}
+}

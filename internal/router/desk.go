@@ -1,0 +1,205 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"monitor/internal/cost"
+)
+
+// Desk hands out the places of the lanes: so many calls at once by each. It is for all
+// tasks of a process and may be used from many goroutines.
+//
+// Who comes with several arms gets the first that is free in the order of the list,
+// except that another than the first is taken only where waiting for that would cost more
+// than the difference of what a success costs by each (Ranked.Index). Those that wait are served in the order in which they came.
+type Desk struct {
+	mu    sync.Mutex
+	lanes map[string]*lane
+	queue []*waiting
+}
+
+// lane is the places of one lane, or of one model of it.
+type lane struct {
+	places, taken int
+	// holds is how long a place was held lately, a moving average.
+	holds time.Duration
+	// waiting is how many wait for it first of all.
+	waiting int
+}
+
+type waiting struct {
+	arms  []Ranked
+	hour  cost.Money
+	since time.Time
+	got   chan taken // room for one
+}
+
+type taken struct {
+	arm Ranked
+	why string
+}
+
+// NewDesk makes a desk; Places says how many there are.
+func NewDesk() *Desk { return &Desk{lanes: map[string]*lane{}} }
+
+// key of an arm's places: each local model has its own slots, Claude's workers ask any of
+// its models.
+func key(a Arm) string {
+	if a.Lane == Claude {
+		return string(Claude)
+	}
+	return string(a.Lane) + " " + a.Model
+}
+
+// Places sets how many places an arm's lane has. Fewer than are taken is no error: those
+// that come back are not given again.
+func (d *Desk) Places(a Arm, n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l := d.at(a)
+	l.places = n
+	d.serve()
+}
+
+func (d *Desk) at(a Arm) *lane {
+	l := d.lanes[key(a)]
+	if l == nil {
+		l = &lane{}
+		d.lanes[key(a)] = l
+	}
+	return l
+}
+
+// Free is how many places of an arm's lane nobody has.
+func (d *Desk) Free(a Arm) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l := d.at(a)
+	return max(0, l.places-l.taken)
+}
+
+// Take waits for a place at one of the arms. release gives it back, and may be called
+// more than once. The error is ctx's, or says that no lane of them has any place.
+func (d *Desk) Take(ctx context.Context, arms []Ranked, hour cost.Money) (r Ranked, why string, release func(), err error) {
+	if hour <= 0 {
+		hour = DefaultHour
+	}
+	w := &waiting{arms: arms, hour: hour, since: time.Now(), got: make(chan taken, 1)}
+	d.mu.Lock()
+	any := false
+	for _, a := range arms {
+		any = any || d.at(a.Arm).places > 0
+	}
+	if !any {
+		d.mu.Unlock()
+		return r, "", nil, fmt.Errorf("no lane of %d arms has any place", len(arms))
+	}
+	d.queue = append(d.queue, w)
+	d.at(arms[0].Arm).waiting++
+	d.serve()
+	d.mu.Unlock()
+	// What waiting costs grows with what others hold; look again now and then.
+	tick := time.NewTicker(again)
+	defer tick.Stop()
+	for {
+		select {
+		case t := <-w.got:
+			return t.arm, t.why, d.release(t.arm.Arm), nil
+		case <-tick.C:
+			d.mu.Lock()
+			d.serve()
+			d.mu.Unlock()
+		case <-ctx.Done():
+			d.mu.Lock()
+			d.leave(w)
+			d.mu.Unlock()
+			select {
+			case t := <-w.got: // it came at the same moment
+				d.release(t.arm.Arm)()
+			default:
+			}
+			return r, "", nil, context.Cause(ctx)
+		}
+	}
+}
+
+const again = 250 * time.Millisecond
+
+func (d *Desk) release(a Arm) func() {
+	began := time.Now()
+	var once sync.Once
+	return func() {
+		once.Do(func() {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			l := d.at(a)
+			l.taken--
+			if held := time.Since(began); l.holds == 0 {
+				l.holds = held
+			} else {
+				l.holds = (3*l.holds + held) / 4
+			}
+			d.serve()
+		})
+	}
+}
+
+func (d *Desk) leave(w *waiting) {
+	for i, o := range d.queue {
+		if o == w {
+			d.queue = append(d.queue[:i:i], d.queue[i+1:]...)
+			d.at(w.arms[0].Arm).waiting--
+			return
+		}
+	}
+}
+
+// serve gives places to those that wait, in their order, as long as there are some.
+func (d *Desk) serve() {
+	for i := 0; i < len(d.queue); {
+		w := d.queue[i]
+		t, ok := d.choose(w, i)
+		if !ok {
+			i++
+			continue
+		}
+		d.at(t.arm.Arm).taken++
+		d.leave(w)
+		w.got <- t
+	}
+}
+
+// choose finds the place for one that waits, with so many in front of him.
+func (d *Desk) choose(w *waiting, before int) (t taken, ok bool) {
+	first := w.arms[0]
+	for i, a := range w.arms {
+		l := d.at(a.Arm)
+		if l.taken >= l.places {
+			continue
+		}
+		if i == 0 || d.at(first.Arm).places == 0 {
+			return taken{arm: a}, true
+		}
+		wait := d.expected(first, before)
+		price, difference := perTime(wait, w.hour), a.Index-first.Index
+		if price > difference {
+			return taken{a, fmt.Sprintf("%s is free; waiting about %s for %s would cost %s, and a success by it %s more", a.Arm, wait.Round(time.Millisecond), first.Arm, price, difference)}, true
+		}
+	}
+	return t, false
+}
+
+// expected is how long it takes until the arm's lane has a place for who has so many in
+// front of him.
+func (d *Desk) expected(a Ranked, before int) time.Duration {
+	l := d.at(a.Arm)
+	holds := l.holds
+	if holds == 0 {
+		holds = a.Time
+	}
+	ahead := min(before, l.waiting)
+	return holds * time.Duration(ahead+1) / time.Duration(max(1, l.places))
+}
