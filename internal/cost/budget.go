@@ -12,7 +12,12 @@ type Limit struct {
 }
 
 // Left is what another call may cost at worst.
-func (l Limit) Left() Money { return max(0, l.Amount-l.Settled-l.Reserved) }
+func (l Limit) Left() Money { return max(0, l.Amount-l.used()) }
+
+func (l Limit) used() Money {
+	sum, _ := l.Settled.plus(l.Reserved)
+	return sum
+}
 
 // Reserve takes the worst case of a call; false where the limit does not hold it.
 func (l *Limit) Reserve(worst Money) bool {
@@ -32,10 +37,12 @@ func (l *Limit) Settle(worst, charged Money) {
 // warnAt are the shares of a limit, in hundredths, at which its owner is told.
 var warnAt = [...]int64{50, 80}
 
-// Warning says that a limit is used to a half, or to four fifths, if it was not before:
-// used is what it was. "" is nothing to say.
+// Warning says that a limit is used to a half, or to four fifths, if it was not before;
+// "" is nothing to say. before is the most that was ever used of it: what is reserved is
+// given back for the most part, and from the last use a limit would be warned of at
+// every second call.
 func (l Limit) Warning(before Money) string {
-	now := l.Settled + l.Reserved
+	now := l.used()
 	for i := len(warnAt) - 1; i >= 0; i-- {
 		if at := mulDiv(max(0, l.Amount), Money(warnAt[i]), 100); before < at && now >= at && at > 0 {
 			return fmt.Sprintf("%d %% of %s (%s) is used: %s is spent, %s is reserved for calls on their way or in doubt", warnAt[i], l.Name, l.Amount, l.Settled, l.Reserved)
@@ -62,7 +69,9 @@ type Range struct {
 func Estimate(plan []Planned) Range {
 	r := Range{Units: len(plan)}
 	for _, p := range plan {
-		r.Low, r.Likely, r.High = r.Low+p.Low, r.Likely+p.Likely, r.High+p.High
+		r.Low, _ = r.Low.plus(p.Low)
+		r.Likely, _ = r.Likely.plus(p.Likely)
+		r.High, _ = r.High.plus(p.High)
 	}
 	return r
 }
@@ -70,11 +79,12 @@ func Estimate(plan []Planned) Range {
 // Shrink is how many of a plan's units, in their order, an amount holds: with all of
 // them at their high figure, and room for one worst case on its way.
 func Shrink(plan []Planned, amount Money) int {
-	var sum Money
+	left := amount
 	for i, p := range plan {
-		if sum += p.High; sum > amount || p.Worst > amount-sum+p.High {
+		if max(p.High, p.Worst) > left {
 			return i
 		}
+		left -= p.High
 	}
 	return len(plan)
 }

@@ -61,7 +61,7 @@ type Totals struct {
 	Doubtful  int   `json:"in_doubt"`
 	Unknown   int   `json:"unknown"`
 	Estimated int   `json:"estimated"`
-	// Overflow: more than Money can hold was added, and Money is too small.
+	// Overflow: more than Money can hold was added, and Money is the most that it can.
 	Overflow bool `json:"overflow,omitempty"`
 }
 
@@ -76,18 +76,14 @@ func (t *Totals) add(e Entry) {
 		t.Unknown++
 		return
 	case InDoubt:
-		t.InDoubt += e.Money
+		t.InDoubt, _ = t.InDoubt.plus(e.Money)
 		t.Doubtful++
 	case Estimated:
 		t.Estimated++
 	case Settled, Partial:
 	}
-	sum := t.Money + e.Money
-	if e.Money > 0 && sum < t.Money {
-		t.Overflow = true
-		return
-	}
-	t.Money = sum
+	sum, ok := t.Money.plus(e.Money)
+	t.Money, t.Overflow = sum, t.Overflow || !ok
 }
 
 // PerResult is what one verified result cost; false where there is none, or not all of
@@ -105,9 +101,17 @@ type Group struct {
 	Totals
 }
 
-// Sum groups entries; days are those of loc. The groups are sorted by their keys, and
-// their totals add up to those of all entries, which come second.
+// Sum groups entries; days are those of loc, nil is UTC. The groups are sorted by their
+// keys, and their totals add up to those of all entries, which come second.
 func Sum(all []Entry, by By, loc *time.Location) (groups []Group, total Totals, err error) {
+	return sum(all, by, loc, "")
+}
+
+// sum is Sum; bug is of the tests: a fault planted for the control of a property.
+func sum(all []Entry, by By, loc *time.Location, bug string) (groups []Group, total Totals, err error) {
+	if loc == nil {
+		loc = time.UTC
+	}
 	key, ok := map[By]func(Entry) string{
 		ByJob: func(e Entry) string { return e.Job }, ByModel: func(e Entry) string { return e.Model },
 		ByLane: func(e Entry) string { return e.Lane }, ByKind: func(e Entry) string { return e.Kind },
@@ -119,21 +123,28 @@ func Sum(all []Entry, by By, loc *time.Location) (groups []Group, total Totals, 
 	at := map[string]int{}
 	for _, e := range all {
 		k := key(e)
+		if bug == "lose doubt" && e.State == InDoubt {
+			continue
+		}
 		i, ok := at[k]
 		if !ok {
 			i = len(groups)
 			at[k] = i
 			groups = append(groups, Group{Key: k})
 		}
-		groups[i].add(e)
 		total.add(e)
+		if bug == "round rows" {
+			e.Money -= e.Money % 1e6
+		}
+		groups[i].add(e)
 	}
 	slices.SortFunc(groups, func(x, y Group) int { return cmp.Compare(x.Key, y.Key) })
 	return groups, total, nil
 }
 
-// Share divides an amount by weights so that the parts add up to it; without any weight
-// the first part has it all.
+// Share divides an amount, not negative, by weights so that the parts add up to it;
+// without any weight the first part has it all. Weights below zero are none; all of them
+// together are at most 9e18.
 func Share(m Money, weights []int64) []Money {
 	out := make([]Money, len(weights))
 	var sum, given, so Money
@@ -187,6 +198,9 @@ func Compare(all []Entry, b *Book, tiers []string, at time.Time) Comparison {
 	var run Totals
 	var local Totals
 	for _, e := range all {
+		if b.bug == "charge again" {
+			e.Money, _ = b.Amount(Call{Model: e.Model, At: at, Tokens: e.Tokens})
+		}
 		run.add(e)
 		if e.Lane == "local" {
 			local.add(e)
@@ -195,18 +209,30 @@ func Compare(all []Entry, b *Book, tiers []string, at time.Time) Comparison {
 	c.Assumptions = append(c.Assumptions,
 		"Every call of the job counts, those that failed or were repeated too; a better model might need fewer.",
 		"A local model's tokens are taken for as many of Claude's older tokenizer, and the newer one makes 30 % more of the same text.",
-		"Of a local call nothing is taken to be found in Claude's cache; calls that went to Claude keep what they found there.")
+		"Of a local call nothing is taken to be found in Claude's cache; calls that went to Claude keep what they found there.",
+		"Prices are those of "+at.UTC().Format(time.DateOnly)+"; what was charged stays as it was.")
+	if slices.ContainsFunc(all, func(e Entry) bool { return e.Batch }) {
+		c.Assumptions = append(c.Assumptions, "Calls that went in a batch go in one with every model that has a price for it; no other does.")
+	}
+	if run.Doubtful > 0 {
+		c.Assumptions = append(c.Assumptions, fmt.Sprintf("%d calls in doubt count as they were at their worst, %s, and in the other columns by the tokens that are known of them, perhaps none.", run.Doubtful, run.InDoubt))
+	}
 	for _, m := range tiers {
 		c.Columns = append(c.Columns, allOf(all, b, m, at))
 	}
 	mixed := Column{Name: "as it was", Money: run.Money, Known: run.Unknown == 0 && !run.Overflow}
-	if !mixed.Known {
+	switch {
+	case run.Overflow:
+		mixed.Why = tooMuch
+	case run.Unknown > 0:
 		mixed.Why = fmt.Sprintf("of %d calls it is not known what they cost; %s is what is known", run.Unknown, run.Money)
 	}
 	c.Columns = append(c.Columns, mixed, onGPU(all, b, local, &c))
 	c.say(local, len(tiers))
 	return c
 }
+
+const tooMuch = "it is more than the 9.2 million dollars that an amount can be"
 
 func allOf(all []Entry, b *Book, model string, at time.Time) Column {
 	col := Column{Name: "all " + model, Known: true}
@@ -216,12 +242,21 @@ func allOf(all []Entry, b *Book, model string, at time.Time) Column {
 		if e.Lane == "local" {
 			t = Tokens{Fresh: t.Prompt(), Output: t.Output}
 		}
-		t = convert(t, e.Lane != "local" && b.NewTokenizer(e.Model, at), newer)
-		ch, err := b.Cost(Call{Model: model, At: at, Tokens: t})
+		t = convert(t, e.Lane != "local" && b.NewTokenizer(e.Model, e.At), newer)
+		call := Call{Model: model, At: at, Tokens: t, Batch: e.Batch}
+		m, err := b.Amount(call)
+		if call.Batch && err != nil {
+			call.Batch = false
+			m, err = b.Amount(call)
+		}
 		if err != nil {
 			return Column{Name: col.Name, Why: err.Error()}
 		}
-		col.Money += ch.Money
+		sum, ok := col.Money.plus(m)
+		if !ok {
+			return Column{Name: col.Name, Why: tooMuch}
+		}
+		col.Money = sum
 	}
 	return col
 }
@@ -250,7 +285,7 @@ func onGPU(all []Entry, b *Book, local Totals, c *Comparison) Column {
 	case local.Unknown > 0:
 		col.Why = "what the local calls cost is not known (no tariff is set, or their energy was not measured)"
 		return col
-	case work == 0:
+	case work <= 0:
 		col.Why = "the local calls have no tokens"
 		return col
 	}
@@ -261,8 +296,13 @@ func onGPU(all []Entry, b *Book, local Totals, c *Comparison) Column {
 			others += t.Prompt() + t.Output
 		}
 	}
-	col.Known, col.Money = true, local.Money+mulDiv(local.Money, Money(others), Money(work))
-	c.Assumptions = append(c.Assumptions, fmt.Sprintf("On the GPU a token costs what it did for this job's local calls: %s for %s tokens. Whether the local model's answers to Claude's tasks would have passed is not known.", local.Money, thousands(work)))
+	sum, ok := local.Money.plus(mulDiv(local.Money, Money(max(0, others)), Money(work)))
+	if !ok || local.Overflow {
+		col.Why = tooMuch
+		return col
+	}
+	col.Known, col.Money = true, sum
+	c.Assumptions = append(c.Assumptions, fmt.Sprintf("On the GPU a token, read or written, costs what it did for this job's local calls: %s for %s tokens; what Claude found in its cache is read there. Whether the local model's answers to Claude's tasks would have passed is not known.", local.Money, thousands(work)))
 	return col
 }
 

@@ -3,15 +3,46 @@ package cost
 import (
 	"encoding/json"
 	"fmt"
+	"math"
+	"math/bits"
 	"strings"
 )
 
-// ParseMoney reads an amount of dollars as people write it, "0.50" or "$1.25", with up
-// to twelve decimals. The error says what is wrong with it.
+// most is the most that Money holds. Where a sum is more, it stays there: no budget
+// holds it.
+const most Money = math.MaxInt64
+
+// plus is m + n, or false and the most where that is more.
+func (m Money) plus(n Money) (Money, bool) {
+	if n > 0 && m > most-n {
+		return most, false
+	}
+	return m + n, true
+}
+
+// mulDiv is a·b/c without overflow in between, rounded up: a bill that is a part of a
+// picodollar short would be below what was charged. Amounts are not negative, c is more
+// than zero; what is more than Money holds is the most.
+func mulDiv(a, b, c Money) Money {
+	hi, lo := bits.Mul64(uint64(a), uint64(b))
+	if hi >= uint64(c) {
+		return most
+	}
+	q, r := bits.Div64(hi, lo, uint64(c))
+	if q >= uint64(most) {
+		return most
+	}
+	if r > 0 {
+		q++
+	}
+	return Money(q)
+}
+
+// ParseMoney reads an amount of dollars as people write it, "0.50", "$1.25" or "-$3",
+// with up to twelve decimals. The error says what is wrong with it.
 func ParseMoney(s string) (Money, error) {
-	text := strings.TrimPrefix(strings.TrimSpace(s), "$")
-	negative := strings.HasPrefix(text, "-")
-	text = strings.TrimPrefix(strings.TrimPrefix(text, "-"), "$")
+	text, negative := strings.CutPrefix(strings.TrimSpace(s), "-")
+	text = strings.TrimPrefix(text, "$")
 	whole, part, _ := strings.Cut(text, ".")
 	if whole+part == "" || len(part) > 12 {
 		return 0, fmt.Errorf("%q is no amount of dollars; write it as 0.50, with up to 12 decimals", s)
