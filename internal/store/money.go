@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dbos-inc/dbos-transact-golang/dbos"
@@ -58,13 +59,20 @@ type Limit struct {
 
 // Spent is how far a limit is used: settled is in the ledger, reserved is what calls
 // on their way and calls in doubt may cost at worst.
-type Spent struct{ Settled, Reserved cost.Money }
+// Doubtful is the part of the reserved that is in doubt: it does not become free by
+// itself.
+type Spent struct{ Settled, Reserved, Doubtful cost.Money }
 
 // OverLimit says that an intent was refused because a limit does not hold it.
 type OverLimit struct {
 	Limit Limit
 	Spent Spent
 	Asked cost.Money
+}
+
+// Passing says that the call would fit once those that are on their way have ended.
+func (o *OverLimit) Passing() bool {
+	return o.Spent.Reserved > o.Spent.Doubtful && o.Asked <= o.Limit.Amount-o.Spent.Settled-o.Spent.Doubtful
 }
 
 // Error implements error.
@@ -126,20 +134,17 @@ func (b Books) Spent(ctx context.Context, l Limit) (Spent, error) {
 	return s, b.s.Explain(err)
 }
 
+// spent reads both sums in one statement: between two, in Postgres, a call could move
+// from the one to the other and be in neither.
 func spent(ctx context.Context, q dbos.Querier, l Limit) (s Spent, err error) {
-	where, arg := "at_ms >= $1", any(millis(l.Since))
+	calls, intents, arg := "at_ms >= $1", "(at_ms >= $1 OR state = 'open')", any(millis(l.Since)) // what is on its way counts however long ago it was sent
 	if l.Job != "" {
-		where, arg = "job = $1", l.Job
+		calls, intents, arg = "job = $1", "job = $1", l.Job
 	}
 	// A sum of BIGINTs is a NUMERIC in Postgres.
-	if err := q.QueryRow(ctx, `SELECT CAST(COALESCE(SUM(cost_pico), 0) AS BIGINT) FROM calls WHERE `+where, arg).Scan((*int64)(&s.Settled)); err != nil {
-		return s, err
-	}
-	// What is on its way counts however long ago it was sent.
-	if l.Job == "" {
-		where, arg = "(at_ms >= $1 OR state = 'open')", millis(l.Since)
-	}
-	err = q.QueryRow(ctx, `SELECT CAST(COALESCE(SUM(worst_pico), 0) AS BIGINT) FROM intents WHERE state IN ('open', 'doubt') AND `+where, arg).Scan((*int64)(&s.Reserved))
+	err = q.QueryRow(ctx, `SELECT CAST(COALESCE((SELECT SUM(cost_pico) FROM calls WHERE `+calls+`), 0) AS BIGINT),
+		CAST(COALESCE((SELECT SUM(worst_pico) FROM intents WHERE state IN ('open', 'doubt') AND `+intents+`), 0) AS BIGINT),
+		CAST(COALESCE((SELECT SUM(worst_pico) FROM intents WHERE state = 'doubt' AND `+intents+`), 0) AS BIGINT)`, arg).Scan((*int64)(&s.Settled), (*int64)(&s.Reserved), (*int64)(&s.Doubtful))
 	return s, err
 }
 
@@ -162,6 +167,19 @@ func (b Books) Settle(ctx context.Context, id, unit string, attempt int, calls [
 func (b Books) Void(ctx context.Context, id, note string) error {
 	_, err := b.s.db.Exec(ctx, `UPDATE intents SET state = 'free', ended_ms = $1, note = $2 WHERE id = $3 AND state = 'open'`, time.Now().UnixMilli(), plain(note), plain(id))
 	return b.s.Explain(err)
+}
+
+// Withdraw takes back intents that are open and of which surely nothing was sent, as if
+// they had not been: the same IDs may be intended again.
+func (b Books) Withdraw(ctx context.Context, ids []string) error {
+	return b.s.Explain(b.s.tx(ctx, func(q dbos.Querier) error {
+		for _, id := range ids {
+			if _, err := q.Exec(ctx, `DELETE FROM intents WHERE id = $1 AND state = 'open'`, plain(id)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
 }
 
 // Suspect marks one intent that is open: it was sent, and what became of it is not known.
@@ -188,18 +206,13 @@ func (b Books) Doubt(ctx context.Context, id, note string) (all []KeptIntent, er
 }
 
 // Intents returns the intents of a job, or of all where id is "", that are in one of
-// the states, oldest first.
+// the states, or in any where none is given, oldest first.
 func (b Books) Intents(ctx context.Context, id string, states ...IntentState) ([]KeptIntent, error) {
 	all, err := intents(ctx, b.s.db, `WHERE $1 = '' OR job = $1`, id)
-	var out []KeptIntent
-	for _, k := range all {
-		for _, s := range states {
-			if k.State == s {
-				out = append(out, k)
-			}
-		}
+	if len(states) > 0 {
+		all = slices.DeleteFunc(all, func(k KeptIntent) bool { return !slices.Contains(states, k.State) })
 	}
-	return out, b.s.Explain(err)
+	return all, b.s.Explain(err)
 }
 
 // Resolve closes an intent in doubt with what a person or the lane found out: what it

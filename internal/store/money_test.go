@@ -96,7 +96,7 @@ func TestWhatWasOnItsWayIsInDoubt(t *testing.T) {
 			t.Fatalf("%+v (%v)", lost, err)
 		}
 		month := store.Limit{Name: "the month's budget", Since: time.UnixMilli(1_789_000_000_000), Amount: cost.Dollar}
-		if sp, err := b.Spent(ctx, month); err != nil || sp != (store.Spent{Settled: 5, Reserved: 2 * cost.Dollar}) {
+		if sp, err := b.Spent(ctx, month); err != nil || sp != (store.Spent{Settled: 5, Reserved: 2 * cost.Dollar, Doubtful: cost.Dollar}) {
 			t.Errorf("%+v (%v)", sp, err)
 		}
 		if in, err := b.Intents(ctx, "j", store.IntentDoubt, store.IntentOpen); err != nil || len(in) != 2 {
