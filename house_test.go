@@ -69,6 +69,7 @@ var testRooms = []string{"fakeengine", "needs"}
 // testImports are rooms that a room's tests may use beyond the table, because
 // they check it against the real neighbour rather than a stand-in.
 var testImports = map[string][]string{
+	"claude": {"claudemock"},     // what it sends and says of money is judged by the strict stand-in
 	"job":    {"store"},          // the suite runs on both real databases
 	"runner": {"gguf", "memory"}, // what an engine reserves is compared with what was predicted
 }

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// maxBatch and maxBatchBytes bound one batch: their page; the bytes are [R] 256 MB.
+	// maxBatch and maxBatchBytes bound one batch, as their page has it.
 	maxBatch      = 100_000
 	maxBatchBytes = 256 << 20
 )
@@ -96,7 +96,7 @@ func (l *Lane) Submit(ctx context.Context, asks []Ask) (Batch, error) {
 	}
 	b, err := l.client.Messages.Batches.New(c.ctx, params, c.options()...)
 	if err != nil {
-		e, money := c.failed(err)
+		money, e := c.failed(err)
 		l.remember("", "", e)
 		return Batch{Money: money}, e
 	}
@@ -158,7 +158,7 @@ func (l *Lane) Batches(ctx context.Context, since time.Time) ([]Batch, error) {
 		all = append(all, batchOf(&b))
 	}
 	if err := pages.Err(); err != nil {
-		e, _ := c.failed(err)
+		_, e := c.failed(err)
 		return all, e
 	}
 	return all, nil
@@ -177,7 +177,7 @@ func (l *Lane) freeCall(ctx context.Context) (*call, error) {
 
 func (l *Lane) batch(c *call, b *anthropic.MessageBatch, err error) (Batch, error) {
 	if err != nil {
-		e, _ := c.failed(err)
+		_, e := c.failed(err)
 		return Batch{}, e
 	}
 	if b == nil || b.ID == "" {
@@ -200,7 +200,7 @@ func (l *Lane) Results(ctx context.Context, id string, each func(customID string
 	defer lines.Close()
 	for lines.Next() {
 		x := lines.Current()
-		r, e := resultOf(x)
+		r, e := resultOf(x, c.clean)
 		// The caller's time is not the server's silence.
 		c.timer.Stop()
 		if err := each(x.CustomID, r, e); err != nil {
@@ -209,14 +209,14 @@ func (l *Lane) Results(ctx context.Context, id string, each func(customID string
 		c.timer.Reset(plainTimeout)
 	}
 	if err := lines.Err(); err != nil {
-		e, _ := c.failed(err)
+		_, e := c.failed(err)
 		return e
 	}
 	return nil
 }
 
 // resultOf judges one line of a batch's results.
-func resultOf(x anthropic.MessageBatchIndividualResponse) (Result, error) {
+func resultOf(x anthropic.MessageBatchIndividualResponse, clean func(string) string) (Result, error) {
 	r := Result{Money: Free, Batch: true}
 	switch x.Result.Type {
 	case "succeeded":
@@ -224,19 +224,19 @@ func resultOf(x anthropic.MessageBatchIndividualResponse) (Result, error) {
 		r.Model, r.MessageID, r.Money = string(m.Model), m.ID, Billed
 		u := m.Usage
 		setPrompt(&r.Usage, 0, u.InputTokens, u.CacheReadInputTokens, u.CacheCreationInputTokens, u.CacheCreation.Ephemeral5mInputTokens, u.CacheCreation.Ephemeral1hInputTokens)
-		r.Usage.OutputTokens = int(u.OutputTokens)
+		r.Usage.OutputTokens = int(tokens(u.OutputTokens))
 		for _, b := range m.Content {
 			if b.Type == "text" {
 				r.Text += b.Text
 			}
 		}
-		return r, judge(&r, string(m.StopReason), m.StopDetails, len(m.Content) > 0)
+		return r, judge(&r, string(m.StopReason), m.StopDetails, len(m.Content) > 0, clean)
 	case "errored":
 		e := x.Result.Error.Error
 		r.RequestID = x.Result.Error.RequestID
-		out := &llm.Error{Kind: llm.BadRequest, Status: statusOf(e.Type), Message: "Anthropic refuses this question of the batch: " + scrub("", e.Message)}
+		out := &llm.Error{Kind: llm.BadRequest, Status: statusOf(e.Type), Message: "Anthropic refuses this question of the batch: " + clean(e.Message)}
 		if out.Status >= 500 {
-			out.Kind, out.Message = llm.Internal, "Anthropic failed at this question of the batch: "+scrub("", e.Message)
+			out.Kind, out.Message = llm.Internal, "Anthropic failed at this question of the batch: "+clean(e.Message)
 		}
 		return r, out
 	case "canceled":

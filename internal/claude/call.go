@@ -162,16 +162,16 @@ func (p *pulse) Read(b []byte) (int, error) {
 
 // failed explains why a call failed and what it cost, for one of which no event was
 // seen. err is the SDK's, which holds the request with its key and goes no further.
-func (c *call) failed(err error) (error, Money) {
+func (c *call) failed(err error) (Money, error) {
 	if c.beforeErr != nil {
-		return c.beforeErr, NotSent
+		return NotSent, c.beforeErr
 	}
 	money := InDoubt
-	if !c.connected.Load() {
+	if !c.connected.Load() || c.lane.plant == "doubt is unsent" {
 		money = NotSent
 	}
 	if errors.Is(err, errRedirect) {
-		return &llm.Error{Kind: llm.Garbage, Status: c.status, Message: fmt.Sprintf("%s answered with a redirect to %q, which is not followed: the key goes only to the address that was configured", c.lane.cfg.BaseURL, c.clean(c.location))}, Free
+		return Free, &llm.Error{Kind: llm.Garbage, Status: c.status, Message: fmt.Sprintf("%s answered with a redirect to %q, which is not followed: the key goes only to the address that was configured", c.lane.cfg.BaseURL, c.clean(c.location))}
 	}
 	if c.status >= 400 {
 		raw := ""
@@ -180,11 +180,11 @@ func (c *call) failed(err error) (error, Money) {
 		}
 		e, m := c.refusal(c.status, []byte(raw))
 		if m == InDoubt && c.caller.Err() != nil {
-			return ended(c.caller), m
+			return m, ended(c.caller)
 		}
-		return e, m
+		return m, e
 	}
-	return c.broken(err), money
+	return money, c.broken(err)
 }
 
 // broken explains an end without an answer: cancelled, too slow, or no connection.

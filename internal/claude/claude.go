@@ -136,6 +136,8 @@ type Lane struct {
 	stop    stopped
 	alarm   *time.Timer // wakes dispatch; nil when nothing waits for time
 	errs    []LaneError
+
+	plant string // a bug for tests to find
 }
 
 // stopped is a lane whose spend cap is reached.

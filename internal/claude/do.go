@@ -135,7 +135,7 @@ func (l *Lane) count(ctx context.Context, p prepared) (int64, error) {
 	defer c.close()
 	n, err := l.client.Messages.CountTokens(c.ctx, countParams(p.params), c.options()...)
 	if err != nil {
-		e, _ := c.failed(err)
+		_, e := c.failed(err)
 		return 0, e
 	}
 	if n == nil || n.InputTokens <= 0 {

@@ -93,7 +93,7 @@ func (l *Lane) Models(ctx context.Context) ([]Model, error) {
 		l.cards.ids[m.ID] = card{m, time.Now().Add(cardFor)}
 	}
 	if err := pages.Err(); err != nil {
-		e, _ := c.failed(err)
+		_, e := c.failed(err)
 		return nil, e
 	}
 	l.cards.all, l.cards.till = all, time.Now().Add(cardFor)
@@ -122,7 +122,7 @@ func (l *Lane) card(ctx context.Context, id string) (Model, error) {
 		return m, nil
 	}
 	if err != nil {
-		e, _ := c.failed(err)
+		_, e := c.failed(err)
 		if ctx.Err() != nil {
 			return Model{}, e
 		}

@@ -37,6 +37,7 @@ type modelPace struct {
 	share, smooth float64
 	flights       map[int64]*flight
 	recent        []*flight // sent lately, also those that ended
+	ended         []written // lately
 	perByte       float64   // tokens of a byte of prompt
 	out, outDev   float64   // expected output, and its deviation
 	outKnown      bool
@@ -51,8 +52,15 @@ type need struct{ input, output float64 }
 type flight struct {
 	seq    int64
 	need   need
-	headed bool // the answer's head is here
-	synced bool // and it told what is left
+	headed int64 // when the answer's head came, in seq's count; 0 as long as it has not
+	synced bool  // and it told how much input is left
+	kept   bool  // what agreed with what was reckoned here
+}
+
+// written is the output of a call that ended at a moment, in seq's count.
+type written struct {
+	at     int64
+	output float64
 }
 
 // bucket is one limit. All are in its unit (requests or tokens) and per minute.
@@ -109,10 +117,15 @@ func (p *pacer) need(model string, textBytes, cachedBytes, counted, maxTokens in
 // rate is a bucket's refill in a second.
 func (b *bucket) rate() float64 { return b.limit / 60 * b.slow }
 
+// full is where a bucket's level ends here: a second's refill below theirs, since they
+// take from a full one later than it is taken here, by the way of a request, and refill
+// of that time is lost.
+func (b *bucket) full() float64 { return b.limit * (1 - 1./60) }
+
 // now is the level at a time, with only a share of the refill counted on.
 func (b *bucket) now(t time.Time, share float64) float64 {
 	d := max(0, t.Sub(b.at).Seconds())
-	return min(b.limit, b.level+b.rate()*share*d)
+	return min(max(b.full(), b.level), b.level+b.rate()*share*d)
 }
 
 // take brings the level to t and takes n from it.
@@ -122,20 +135,33 @@ func (b *bucket) take(t time.Time, share, n float64) {
 	}
 }
 
-// until is how long it takes until free is n, 0 if it is, and never where refilling
-// does not bring it there.
 const never = time.Duration(1<<63 - 1)
 
+// margin is what stays in a bucket beside what a call needs, as a part of the limit:
+// what a limit that goes down unheard, or an estimate that was too low, may take. A
+// bucket that does not run over loses nothing by it.
+const margin = 0.05
+
+// until is how long it takes until n is free beside what is reserved: 0 if it is, and
+// never where refilling does not bring it there.
 func (b *bucket) until(t time.Time, share, n, reserved float64) time.Duration {
 	if !b.known || b.limit <= 0 {
 		return 0
 	}
-	n = min(n, b.limit) // what is larger than a minute's limit goes when that is full: they decide
-	level := b.now(t, share)
+	level, full := b.now(t, share), b.full()
+	if n > full {
+		// What is as large as a minute's limit, or larger, goes when theirs is full for
+		// certain: what is too large is theirs to judge.
+		full = b.limit + b.rate()
+		n = full
+		level = min(full, b.level+b.rate()*share*max(0, t.Sub(b.at).Seconds()))
+	} else {
+		n = min(n+margin*b.limit, full)
+	}
 	if level-reserved >= n {
 		return 0
 	}
-	if b.limit-reserved < n || b.rate() <= 0 {
+	if full-reserved < n || b.rate() <= 0 {
 		return never
 	}
 	return time.Duration((n+reserved-level)/(b.rate()*share)*float64(time.Second)) + time.Millisecond
@@ -188,45 +214,61 @@ func (p *pacer) admit(t time.Time, model string, n need) *flight {
 	return f
 }
 
-// head is told the head of an answer: what is left by Anthropic's count.
+// head is told the head of an answer: what is left by Anthropic's count. That count
+// surely holds those calls whose own heads had come before this one was sent; of the
+// others it may or may not.
 func (p *pacer) head(t time.Time, model string, f *flight, h http.Header) {
 	m := p.model(model)
-	f.headed = true
-	var requests, input float64 // that their count may not hold yet
-	if p.plant != "no-reserve" {
-		for _, o := range m.recent {
-			if o.seq > f.seq || o.seq < f.seq && !o.headed {
-				requests++
-				input += o.need.input
-			}
+	p.seq++
+	f.headed = p.seq
+	var requests, input, output float64 // that their count may not hold yet
+	for _, o := range m.recent {
+		if o != f && (o.headed == 0 || o.headed > f.seq) && p.plant != "no-reserve" {
+			requests++
+			input += o.need.input
+		}
+	}
+	for _, o := range m.ended {
+		if o.at > f.seq {
+			output += o.output
 		}
 	}
 	skew := time.Duration(0)
 	if d, err := http.ParseTime(h.Get("Date")); err == nil {
 		skew = t.Sub(d)
 	}
-	r := m.requests.sync(t, h, "requests", requests, skew)
-	i := m.input.sync(t, h, "input-tokens", input, skew)
-	if !i && h.Get("anthropic-ratelimit-input-tokens-limit") == "" {
-		i = m.input.sync(t, h, "tokens", input, skew)
+	m.requests.sync(t, h, "requests", requests, m.share, skew)
+	m.output.sync(t, h, "output-tokens", output, m.share, skew)
+	name := "input-tokens"
+	if h.Get("anthropic-ratelimit-input-tokens-limit") == "" {
+		name = "tokens" // whichever limit binds
 	}
-	o := m.output.sync(t, h, "output-tokens", 0, skew)
-	f.synced = r || i || o
+	f.synced, f.kept = m.input.sync(t, h, name, input, m.share, skew)
 }
 
-// sync takes a limit's three headers; pending is what their count may not hold yet.
-func (b *bucket) sync(t time.Time, h http.Header, name string, pending float64, skew time.Duration) bool {
+// sync takes a limit's three headers; pending is what their count may not hold yet, so
+// that the truth lies between what they say less pending, and what they say. What was
+// reckoned here is kept if it lies there, too: it is the better figure, and counting
+// pending twice would leave a tight limit unused.
+func (b *bucket) sync(t time.Time, h http.Header, name string, pending, share float64, skew time.Duration) (ok, kept bool) {
 	name = "anthropic-ratelimit-" + name
 	limit, err1 := strconv.ParseFloat(h.Get(name+"-limit"), 64)
 	left, err2 := strconv.ParseFloat(h.Get(name+"-remaining"), 64)
 	if err1 != nil || err2 != nil || !(limit > 0 && limit < 1e15) || !(left >= 0 && left < 1e15) {
-		return false
+		return false, false
 	}
-	if strings.HasSuffix(name, "tokens") && left > 0 && int64(left)%1000 == 0 {
-		left -= min(left, 500) // they round to thousands
+	left = min(left, limit)
+	round := 0.0
+	if strings.HasSuffix(name, "tokens") {
+		round = 500 // they round to thousands
 	}
-	b.known, b.limit, b.slow, b.at = true, limit, 1, t
-	b.level = min(left, limit) - pending
+	low := left - min(left, round) - pending
+	reckoned := b.now(t, share)
+	kept = b.known && b.limit == limit && reckoned >= low && reckoned <= left+round+limit/60
+	if !kept {
+		reckoned = low
+	}
+	b.known, b.limit, b.level, b.slow, b.at = true, limit, reckoned, 1, t
 	if reset, err := time.Parse(time.RFC3339, h.Get(name+"-reset")); err == nil {
 		b.reset = reset.Add(skew)
 		// A bucket of a fifth and more that is full much later than a minute's limit would
@@ -237,17 +279,17 @@ func (b *bucket) sync(t time.Time, h http.Header, name string, pending float64, 
 	} else {
 		b.reset = time.Time{}
 	}
-	return true
+	return true, kept
 }
 
 // began is told the prompt's usage: textBytes were uncached+cached tokens.
 func (p *pacer) began(t time.Time, model string, f *flight, textBytes, uncached, cached int64) {
 	m := p.model(model)
-	if !f.synced {
+	if !f.synced || f.kept { // else their figure has it right already
 		m.input.take(t, m.share, float64(uncached)-f.need.input)
 	}
 	f.need.input = float64(uncached)
-	if textBytes >= 256 {
+	if textBytes >= 2048 { // a short prompt is mostly framing
 		m.perByte += (float64(uncached+cached)/float64(textBytes) - m.perByte) * 0.3
 	}
 	p.grow()
@@ -265,9 +307,13 @@ func (p *pacer) end(t time.Time, model string, f *flight, output int64, answered
 	delete(m.flights, f.seq)
 	p.flying--
 	m.output.take(t, m.share, float64(output))
-	if !f.headed {
+	p.seq++
+	if f.headed == 0 {
 		// Whether they counted it is not known: it stays taken, and no longer pending.
-		f.headed = true
+		f.headed = p.seq
+	}
+	if m.ended = append(m.ended, written{p.seq, float64(output)}); len(m.ended) > 64 {
+		m.ended = m.ended[1:]
 	}
 	if !answered {
 		return
@@ -291,7 +337,6 @@ func (p *pacer) unsent(t time.Time, model string, f *flight) {
 	delete(m.flights, f.seq)
 	p.flying--
 	m.admitted--
-	f.headed = true
 	m.requests.take(t, m.share, -1)
 	m.input.take(t, m.share, -f.need.input)
 	f.need = need{}

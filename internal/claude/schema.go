@@ -124,6 +124,9 @@ func schemaNode(raw json.RawMessage, depth int) (json.RawMessage, error) {
 			}
 		case "anyOf", "oneOf", "allOf":
 			if m.name == "oneOf" {
+				if slices.ContainsFunc(in, func(o member) bool { return o.name == "anyOf" }) {
+					continue // one of both has to go, and the gate checks both
+				}
 				m.name = "anyOf"
 			}
 			if m.value, err = schemaList(m.value, depth); err != nil {
@@ -147,23 +150,23 @@ func schemaNode(raw json.RawMessage, depth int) (json.RawMessage, error) {
 		}
 		out = append(out, m)
 	}
-	if closed {
-		if !props {
-			out = append(out, member{"properties", json.RawMessage("{}")})
-		}
-		out = append(out, member{"additionalProperties", json.RawMessage("false")})
-	}
 	if len(bounds) > 0 {
 		said := "(" + strings.Join(bounds, ", ") + ")"
 		if description < 0 {
-			value, _ := json.Marshal(said)
-			return object(append(out, member{"description", value})), nil
+			description = len(out)
+			out = append(out, member{"description", nil})
 		}
 		var old string
 		if json.Unmarshal(out[description].value, &old) == nil && old != "" {
 			said = old + " " + said
 		}
 		out[description].value, _ = json.Marshal(said)
+	}
+	if closed {
+		if !props {
+			out = append(out, member{"properties", json.RawMessage("{}")})
+		}
+		out = append(out, member{"additionalProperties", json.RawMessage("false")})
 	}
 	return object(out), nil
 }

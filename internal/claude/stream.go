@@ -16,6 +16,9 @@ import (
 // maxText bounds the text of one answer, in bytes: far above what a model writes.
 const maxText = 64 << 20
 
+// afterStop is how long to wait for the end of a stream after message_stop.
+const afterStop = 250 * time.Millisecond
+
 // stream is one answer as it comes. One goroutine has it.
 type stream struct {
 	lane   *Lane
@@ -32,7 +35,7 @@ type stream struct {
 	final   bool // message_delta came with the reason and the final usage
 	wrote   bool // a block of the answer began
 	stopped bool // message_stop came
-	seen    int  // bytes of text and thinking
+	seen    int  // bytes of text
 	reason  string
 	details anthropic.RefusalStopDetails
 	text    strings.Builder
@@ -70,6 +73,13 @@ func (s *stream) run() error {
 	if !s.sent.IsZero() {
 		s.res.Usage.Duration = time.Since(s.sent)
 	}
+	if s.stopped {
+		// To the end of the connection's part in it, so that it can be used again.
+		s.call.beat = 0
+		s.call.arm(afterStop, errNextEvent)
+		for events.Next() {
+		}
+	}
 	if !s.started {
 		return s.unanswered(err, bad)
 	}
@@ -78,10 +88,13 @@ func (s *stream) run() error {
 		s.res.Money = Billed
 		return s.finish()
 	}
-	// Every token that came has a byte, and none has more than 128 (the longest of
-	// spaces and dashes): a bound that holds, and no guess.
+	// A bound from below and no guess: a token of more than 128 bytes is not known, and
+	// what is shown of thinking is a summary, which says nothing about its tokens.
 	s.res.Usage.OutputTokens = max(s.res.Usage.OutputTokens, (s.seen+127)/128)
 	s.res.AtLeast = true
+	if s.lane.plant == "cut is free" {
+		s.res.Money = Free
+	}
 	return s.broken(err, bad)
 }
 
@@ -94,11 +107,11 @@ func (s *stream) unanswered(err, bad error) error {
 	if e, ok := errors.AsType[*anthropic.Error](err); ok && s.call.status < 300 {
 		return s.event(e, true)
 	}
-	if err == nil {
+	if err == nil && s.call.ctx.Err() == nil {
 		s.res.Money = InDoubt
 		return &llm.Error{Kind: llm.Garbage, Status: s.call.status, Message: "what answered is not Claude's API: there was no event in its answer"}
 	}
-	e, money := s.call.failed(err)
+	money, e := s.call.failed(err)
 	s.res.Money = money
 	if money == NotSent {
 		s.res.Sent = Sending{}
@@ -145,7 +158,6 @@ func (s *stream) take(e anthropic.MessageStreamEventUnion) error {
 			return s.write(t)
 		}
 	case "content_block_delta":
-		s.seen += len(e.Delta.Thinking)
 		if e.Delta.Type == "text_delta" {
 			return s.write(e.Delta.Text)
 		}
@@ -154,8 +166,10 @@ func (s *stream) take(e anthropic.MessageStreamEventUnion) error {
 			return s.garbage("it ended before it began")
 		}
 		u := e.Usage
-		s.res.Usage.OutputTokens = max(s.res.Usage.OutputTokens, int(u.OutputTokens))
-		if u.JSON.InputTokens.Valid() && u.InputTokens+u.CacheReadInputTokens+u.CacheCreationInputTokens > int64(s.res.Usage.PromptTokens) {
+		if u.JSON.OutputTokens.Valid() { // it is of the whole answer, and replaces what message_start guessed
+			s.res.Usage.OutputTokens = int(tokens(u.OutputTokens))
+		}
+		if u.JSON.InputTokens.Valid() && tokens(u.InputTokens)+tokens(u.CacheReadInputTokens)+tokens(u.CacheCreationInputTokens) > int64(s.res.Usage.PromptTokens) {
 			s.prompt(u.InputTokens, u.CacheReadInputTokens, u.CacheCreationInputTokens, 0, 0)
 		}
 		if e.Delta.StopReason != "" {
@@ -175,9 +189,9 @@ func (s *stream) start(m anthropic.Message) {
 	s.res.Model, s.res.MessageID = string(m.Model), m.ID
 	u := m.Usage
 	s.prompt(u.InputTokens, u.CacheReadInputTokens, u.CacheCreationInputTokens, u.CacheCreation.Ephemeral5mInputTokens, u.CacheCreation.Ephemeral1hInputTokens)
-	s.res.Usage.OutputTokens = int(u.OutputTokens)
+	s.res.Usage.OutputTokens = int(tokens(u.OutputTokens))
 	s.lane.paced(func(p *pacer, now time.Time) {
-		p.began(now, s.ask.Model, s.flight, s.text64(), u.InputTokens+u.CacheCreationInputTokens, u.CacheReadInputTokens)
+		p.began(now, s.ask.Model, s.flight, s.text64(), int64(s.res.Usage.PromptTokens-s.res.Usage.CachedTokens), int64(s.res.Usage.CachedTokens))
 	})
 	s.began(true)
 }
@@ -191,6 +205,7 @@ func (s *stream) prompt(fresh, read, written, w5m, w1h int64) {
 }
 
 func setPrompt(u *llm.Usage, ttl time.Duration, fresh, read, written, w5m, w1h int64) {
+	fresh, read, written, w5m, w1h = tokens(fresh), tokens(read), tokens(written), tokens(w5m), tokens(w1h)
 	if rest := written - w5m - w1h; rest > 0 {
 		if ttl == time.Hour {
 			w1h += rest
@@ -201,6 +216,9 @@ func setPrompt(u *llm.Usage, ttl time.Duration, fresh, read, written, w5m, w1h i
 	u.PromptTokens = int(fresh + read + max(written, w5m+w1h))
 	u.CachedTokens, u.Written5m, u.Written1h = int(read), int(w5m), int(w1h)
 }
+
+// tokens keeps a count that makes no sense from doing so in a sum.
+func tokens(n int64) int64 { return min(max(n, 0), 1<<40) }
 
 func (s *stream) write(t string) error {
 	if t == "" {
@@ -229,11 +247,12 @@ func (s *stream) garbage(why string) error {
 
 // finish judges an answer whose reason to stop is known.
 func (s *stream) finish() error {
-	return judge(&s.res, s.reason, s.details, s.wrote)
+	return judge(&s.res, s.reason, s.details, s.wrote, s.call.clean)
 }
 
-// judge says what a reason to stop means. wrote is whether the answer has any content.
-func judge(r *Result, reason string, d anthropic.RefusalStopDetails, wrote bool) error {
+// judge says what a reason to stop means. wrote is whether the answer has any content;
+// clean takes keys out of what they say.
+func judge(r *Result, reason string, d anthropic.RefusalStopDetails, wrote bool, clean func(string) string) error {
 	switch reason {
 	case "end_turn", "stop_sequence":
 		r.Stop = llm.StopEnd
@@ -249,7 +268,7 @@ func judge(r *Result, reason string, d anthropic.RefusalStopDetails, wrote bool)
 		if !wrote && r.Usage.OutputTokens == 0 {
 			r.Money = Free
 		}
-		said := strings.Join(strings.Fields(d.Explanation), " ")
+		said := clean(strings.Join(strings.Fields(d.Explanation), " "))
 		if len(said) > 300 {
 			said = strings.ToValidUTF8(said[:300], "") + "…"
 		}
