@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -110,7 +111,11 @@ func (c *Cascade) Next() Step {
 		c.repaired = true
 		return Step{Action: Repair, Arm: c.now.Arm, Why: fmt.Sprintf("%s: one more try with the evidence", v.Class)}
 	case v != nil && len(c.left) > 0:
-		return Step{Action: Escalate, Why: fmt.Sprintf("%s failed (%s)", c.now.Arm, v.Class)}
+		who := "the one before"
+		if c.now != nil {
+			who = c.now.Arm.String()
+		}
+		return Step{Action: Escalate, Why: fmt.Sprintf("%s failed (%s)", who, v.Class)}
 	}
 	c.done = true
 	if c.usable {
@@ -162,6 +167,29 @@ func (t Trail) End() Step {
 	return t.Steps[len(t.Steps)-1]
 }
 
+// Text tells a trail to a person.
+func (t Trail) Text() string {
+	var b strings.Builder
+	b.WriteString(t.Decision.Text())
+	for _, s := range t.Steps {
+		fmt.Fprintf(&b, "  %-8s", s.Action)
+		if s.Arm != (Arm{}) {
+			fmt.Fprintf(&b, " %s,", s.Arm)
+		}
+		fmt.Fprintf(&b, " %s", s.Why)
+		if v := s.Verdict; v != nil {
+			switch {
+			case v.Passed:
+				fmt.Fprintf(&b, " → passed, %s", s.Took.Round(time.Millisecond))
+			default:
+				fmt.Fprintf(&b, " → %s: %s (%s)", v.Class, v.Evidence, s.Took.Round(time.Millisecond))
+			}
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
 // Runner is what a cascade needs to be carried out.
 type Runner interface {
 	// Place waits for a place at one of the arms, and returns which, why that one, and
@@ -189,9 +217,25 @@ func mayStep(d Decision, arms []Ranked) []Ranked {
 	return out
 }
 
-// Run carries a decision out. The error is ctx's or Try's; then the Trail has what was
-// done until then.
-func Run(ctx context.Context, d Decision, r Runner) (Trail, error) {
+// offered says what keeps an arm from a task: that nobody offered it, or that the task is
+// private. What a Runner gives a place to is looked at once more, since what was sent
+// cannot be called back.
+func offered(d Decision, arms []Ranked, arm Ranked) error {
+	i := slices.IndexFunc(arms, func(a Ranked) bool { return a.Arm == arm.Arm })
+	switch {
+	case i < 0:
+		return fmt.Errorf("a place at %s was given to a task that may not go there; this is a bug of ours", arm.Arm)
+	case d.Facts.Private && (arms[i].leaves() || arm.leaves()):
+		return fmt.Errorf("the task is private, and %s is paid or elsewhere; this is a bug of ours, nothing was sent", arm.Arm)
+	}
+	return nil
+}
+
+// Run carries a decision out. The error is ctx's, Place's or Try's; then the Trail has what was
+// done until then, and at its end, without a verdict, the attempt that was cut.
+func Run(ctx context.Context, d Decision, r Runner) (Trail, error) { return run(ctx, d, r, "") }
+
+func run(ctx context.Context, d Decision, r Runner, bug fault) (Trail, error) {
 	t := Trail{Decision: d}
 	c := NewCascade(d)
 	for {
@@ -211,6 +255,10 @@ func Run(ctx context.Context, d Decision, r Runner) (Trail, error) {
 		if err != nil {
 			return t, err
 		}
+		if err := offered(d, arms, arm); err != nil && bug != "who has a place gets the task" {
+			release()
+			return t, err
+		}
 		if s.Action != Repair {
 			c.Take(arm)
 		}
@@ -221,6 +269,8 @@ func Run(ctx context.Context, d Decision, r Runner) (Trail, error) {
 		v, err := r.Try(ctx, arm, c.Evidence(), s.Action == Repair)
 		release()
 		if err != nil {
+			s.Took = time.Since(began)
+			t.Steps = append(t.Steps, s)
 			return t, err
 		}
 		c.Report(v)

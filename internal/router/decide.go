@@ -35,6 +35,7 @@ func (t *Table) decide(f Facts, all []Candidate, bug fault) (Decision, error) {
 			pin = cmp.Or(r.Model, string(r.Lane))
 		}
 	}
+	d.Arms = make([]Ranked, 0, len(all))
 	for _, c := range all {
 		if why := excluded(f, c, d.Policy, pin, bug); why != "" {
 			d.Out = append(d.Out, Excluded{c.Arm, why})
@@ -43,13 +44,18 @@ func (t *Table) decide(f Facts, all []Candidate, bug fault) (Decision, error) {
 		if c.Effort == "" && c.Lane == Claude {
 			c.Effort = effort
 		}
-		d.Arms = append(d.Arms, t.rank(k.Demand, f, c))
+		r := t.rank(k.Demand, f, c)
+		if bug == "a price hangs on the others" {
+			r.Index += r.Index * cost.Money(len(all)) / 100
+		}
+		d.Arms = append(d.Arms, r)
 	}
-	slices.SortFunc(d.Out, func(x, y Excluded) int { return compare(x.Arm, y.Arm) })
+	at := sorted(&d)
+	slices.SortFunc(d.Out, func(x, y Excluded) int { return cmp.Or(compare(x.Arm, y.Arm), cmp.Compare(x.Why, y.Why)) })
 	if len(d.Arms) == 0 {
 		return d, &NoArmError{k.Name, d.Out, hint(f, d, pin)}
 	}
-	order(&d)
+	order(&d, at)
 	stop(&d, f)
 	t.expect(&d)
 	d.Why = because(d, k, pin)
@@ -61,7 +67,7 @@ func (t *Table) decide(f Facts, all []Candidate, bug fault) (Decision, error) {
 func excluded(f Facts, c Candidate, p Policy, pin string, bug fault) string {
 	claude := c.Lane == Claude
 	switch {
-	case f.Private && (c.Paid || c.Remote) && !(bug == "a pin goes before privacy" && pin != ""):
+	case f.Private && c.leaves() && !(bug == "a pin goes before privacy" && pin != ""):
 		return "the task is private, and this arm is paid or elsewhere"
 	case pin != "" && pin != string(c.Lane) && pin != c.Model && bug != "a pin is a wish":
 		return "not what was pinned: " + pin
@@ -87,6 +93,37 @@ func excluded(f Facts, c Candidate, p Policy, pin string, bug fault) string {
 	return ""
 }
 
+// sorted are the places of arms in an order that means nothing but is always the same. Arms that
+// are there twice are put out, the cheaper one: nobody is asked twice for what he failed
+// at, and the order of the candidates says nothing.
+func sorted(d *Decision) []int {
+	at := make([]int, len(d.Arms))
+	for i := range at {
+		at[i] = i
+	}
+	slices.SortFunc(at, func(i, j int) int {
+		x, y := &d.Arms[i], &d.Arms[j]
+		if c := compare(x.Arm, y.Arm); c != 0 {
+			return c
+		}
+		return cmp.Or(cmp.Compare(y.Index, x.Index), cmp.Compare(y.Worst, x.Worst), cmp.Compare(x.Chance, y.Chance), cmp.Compare(y.Time, x.Time))
+	})
+	once := at[:0]
+	for _, i := range at {
+		if len(once) > 0 && d.Arms[once[len(once)-1]].Arm == d.Arms[i].Arm {
+			d.Out = append(d.Out, Excluded{d.Arms[i].Arm, "it is in the list already"})
+			continue
+		}
+		once = append(once, i)
+	}
+	return once
+}
+
+// leaves says whether a task that an arm gets leaves this machine, or is charged by
+// somebody. The lane is asked too: who forgot to say so of a candidate must not make
+// a private task leave.
+func (c Candidate) leaves() bool { return c.Paid || c.Remote || c.Lane != Local }
+
 // pseudo is how many tries the prior counts for (formula 6).
 const pseudo = 4
 
@@ -102,9 +139,14 @@ func (t *Table) rank(d Demand, f Facts, c Candidate) Ranked {
 	}
 	p = min(max(p, 0.01), 0.99)
 	r := Ranked{Candidate: c, Chance: p}
-	price := scale(c.Cost, 1+float64(max(0, f.Lambda))/1000) + gateCost + perTime(c.Time, hour(f))
+	price := pacedCost(c.Cost, f) + gateCost + perTime(c.Time, hour(f))
 	r.Index = scale(price, 1/p)
 	return r
+}
+
+// pacedCost is a cost as it counts at the budget's pace (formula 7).
+func pacedCost(c cost.Money, f Facts) cost.Money {
+	return scale(c, 1+float64(max(0, f.Lambda))/1000)
 }
 
 func hour(f Facts) cost.Money {
@@ -128,56 +170,78 @@ func perTime(d time.Duration, hour cost.Money) cost.Money {
 	return scale(hour, max(0, d).Hours())
 }
 
-// order sorts the arms by what the policy looks at; equal ones by their names, so that
-// the order of the candidates says nothing.
-func order(d *Decision) {
-	key := func(r Ranked) [3]float64 {
-		z, lane := float64(r.Index), 0.0
-		if r.Lane == Claude {
-			lane = 1
-		}
-		if r.Batch {
-			z /= 2 // its time is nobody's, since it may take until tomorrow
-		}
-		switch d.Policy {
-		case Cheapest:
-			return [3]float64{float64(scale(r.Cost+gateCost, 1/r.Chance))}
-		case Fastest:
-			return [3]float64{r.Time.Seconds() / r.Chance}
-		case Best:
-			return [3]float64{-float64(r.Strength), -r.Chance}
-		case Hybrid:
-			switch d.Demand {
-			case Mechanical: // the GPU first, then the cheapest of Claude's
-				return [3]float64{lane, z}
-			case Reasoning: // Claude first, and of its models the one that is likelier right
-				return [3]float64{-lane, -float64(r.Strength), z}
-			case Mixed:
-			}
-		case LocalOnly, ClaudeOnly:
-		}
-		return [3]float64{z}
+// order sorts the arms by what the policy looks at; equal ones stay as at has them.
+func order(d *Decision, at []int) {
+	keys := make([][3]float64, len(d.Arms))
+	for i := range d.Arms {
+		keys[i] = orderKey(d, &d.Arms[i])
 	}
-	slices.SortFunc(d.Arms, func(x, y Ranked) int {
-		a, b := key(x), key(y)
-		for i := range a {
-			if c := cmp.Compare(a[i], b[i]); c != 0 {
-				return c
-			}
+	slices.SortStableFunc(at, func(i, j int) int { return slices.Compare(keys[i][:], keys[j][:]) })
+	// In place: a decision is asked for often, and this is most of its memory. What was
+	// at a place before i has gone to where at sent it.
+	for i, j := range at {
+		for j < i {
+			j = at[j]
 		}
-		return compare(x.Arm, y.Arm)
-	})
+		d.Arms[i], d.Arms[j] = d.Arms[j], d.Arms[i]
+	}
+	d.Arms = d.Arms[:len(at)]
+}
+
+// orderKey is what the policy orders an arm by, the smallest first.
+func orderKey(d *Decision, r *Ranked) [3]float64 {
+	z, lane := float64(r.Index), 0.0
+	if r.Lane == Claude {
+		lane = 1
+	}
+	if r.Batch {
+		z /= 2 // its time is nobody's, since it may take until tomorrow
+	}
+	switch d.Policy {
+	case Cheapest:
+		return [3]float64{float64(scale(r.Cost+gateCost, 1/r.Chance))}
+	case Fastest:
+		if r.Batch { // its time says nothing: it is within a day
+			return [3]float64{1, z}
+		}
+		return [3]float64{0, r.Time.Seconds() / r.Chance}
+	case Best:
+		return [3]float64{-float64(r.Strength), -r.Chance, z}
+	case Hybrid:
+		switch d.Demand {
+		case Mechanical: // the GPU first, then the cheapest of Claude's
+			return [3]float64{lane, z}
+		case Reasoning: // Claude first, and of its models the one that is likelier right
+			return [3]float64{-lane, -float64(r.Strength), z}
+		case Mixed:
+		}
+	case LocalOnly, ClaudeOnly:
+	}
+	return [3]float64{z}
 }
 
 // compare puts arms into an order that means nothing but is always the same.
 func compare(x, y Arm) int {
-	batch := func(a Arm) int {
-		if a.Batch {
-			return 1
-		}
-		return 0
+	// One after the other: it is what a decision does most often.
+	if c := strings.Compare(string(x.Lane), string(y.Lane)); c != 0 {
+		return c
 	}
-	return cmp.Or(cmp.Compare(x.Lane, y.Lane), cmp.Compare(x.Model, y.Model), cmp.Compare(x.BestOf, y.BestOf), cmp.Compare(x.Effort, y.Effort), cmp.Compare(x.Format, y.Format), cmp.Compare(batch(x), batch(y)))
+	if c := strings.Compare(x.Model, y.Model); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(x.BestOf, y.BestOf); c != 0 {
+		return c
+	}
+	if c := strings.Compare(x.Effort, y.Effort); c != 0 {
+		return c
+	}
+	if c := strings.Compare(x.Format, y.Format); c != 0 || x.Batch == y.Batch {
+		return c
+	}
+	if y.Batch {
+		return -1
+	}
+	return 1
 }
 
 // stop cuts the list where the next success would cost more than a result is worth. The
@@ -186,8 +250,12 @@ func stop(d *Decision, f Facts) {
 	worth := cmp.Or(f.Worth, DefaultWorth)
 	kept := d.Arms[:1]
 	for _, r := range d.Arms[1:] {
-		if r.CostKnown && scale(r.Cost+gateCost, 1/r.Chance) > worth {
-			d.Out = append(d.Out, Excluded{r.Arm, fmt.Sprintf("a success by it would cost %s, and a result is worth %s", scale(r.Cost, 1/r.Chance), worth)})
+		if price := scale(pacedCost(r.Cost, f)+gateCost, 1/r.Chance); r.CostKnown && price > worth {
+			why := fmt.Sprintf("a success by it would cost %s, and a result is worth %s", price, worth)
+			if f.Lambda > 0 {
+				why += fmt.Sprintf("; costs count %.1f times, so that the budget lasts", 1+float64(f.Lambda)/1000)
+			}
+			d.Out = append(d.Out, Excluded{r.Arm, why})
 			continue
 		}
 		kept = append(kept, r)

@@ -19,6 +19,7 @@ type Desk struct {
 	mu    sync.Mutex
 	lanes map[string]*lane
 	queue []*waiting
+	bug   fault // see fault
 }
 
 // lane is the places of one lane, or of one model of it.
@@ -168,6 +169,11 @@ func (d *Desk) serve() {
 		}
 		d.at(t.arm.Arm).taken++
 		d.leave(w)
+		if d.bug == "places are mixed up" && len(d.queue) > 0 {
+			o := d.queue[0]
+			d.leave(o)
+			d.queue, w = append(d.queue, w), o
+		}
 		w.got <- t
 	}
 }
@@ -183,23 +189,29 @@ func (d *Desk) choose(w *waiting, before int) (t taken, ok bool) {
 		if i == 0 || d.at(first.Arm).places == 0 {
 			return taken{arm: a}, true
 		}
-		wait := d.expected(first, before)
+		wait := d.expected(first, before, time.Since(w.since))
 		price, difference := perTime(wait, w.hour), a.Index-first.Index
 		if price > difference {
-			return taken{a, fmt.Sprintf("%s is free; waiting about %s for %s would cost %s, and a success by it %s more", a.Arm, wait.Round(time.Millisecond), first.Arm, price, difference)}, true
+			than := fmt.Sprintf("%s more", difference)
+			if difference < 0 {
+				than = fmt.Sprintf("%s less", -difference)
+			}
+			return taken{a, fmt.Sprintf("%s is free; waiting about %s for %s would cost %s, and a success by it costs %s", a.Arm, wait.Round(time.Millisecond), first.Arm, price, than)}, true
 		}
 	}
 	return t, false
 }
 
 // expected is how long it takes until the arm's lane has a place for who has so many in
-// front of him.
-func (d *Desk) expected(a Ranked, before int) time.Duration {
+// front of him, and has waited so long. Who has waited longer than a place is usually held
+// waits for somebody who holds it longer than usual, perhaps for good: what is left is
+// guessed to be what has passed.
+func (d *Desk) expected(a Ranked, before int, waited time.Duration) time.Duration {
 	l := d.at(a.Arm)
 	holds := l.holds
 	if holds == 0 {
 		holds = a.Time
 	}
 	ahead := min(before, l.waiting)
-	return holds * time.Duration(ahead+1) / time.Duration(max(1, l.places))
+	return max(holds*time.Duration(ahead+1)/time.Duration(max(1, l.places)), waited)
 }

@@ -160,7 +160,8 @@ type Facts struct {
 // Ranked is an arm in its place.
 type Ranked struct {
 	Candidate
-	// Chance that it passes, given the failures before it in the list.
+	// Chance that it passes if it is asked first, given Facts.Failures: an arm's figures
+	// hang on no other arm. Decision.Chance and Expected count the failures before it.
 	Chance float64 `json:"chance"`
 	// Index is the expected price of a success by it; the list is in its order where the
 	// policy has no other.

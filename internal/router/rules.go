@@ -58,6 +58,9 @@ func parseRules(t *Table, src []byte, name string) ([]Rule, error) {
 		if r.Lane != "" && !slices.Contains([]Lane{Local, Claude, Node}, r.Lane) {
 			f.Add(at("lane"), "must be local, claude or node")
 		}
+		if r.Lane != "" && r.Model != "" {
+			f.Add(at("lane"), "give lane or model: a model has its lane")
+		}
 		if r.Effort != "" && !slices.Contains([]string{"low", "medium", "high", "max"}, r.Effort) {
 			f.Add(at("effort"), "must be low, medium, high or max")
 		}
