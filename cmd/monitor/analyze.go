@@ -9,15 +9,18 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"monitor/internal/catalog"
 	"monitor/internal/codebase"
 	"monitor/internal/console"
+	"monitor/internal/cost"
 	"monitor/internal/job"
 	"monitor/internal/pipeline"
 	"monitor/internal/report"
+	"monitor/internal/router"
 )
 
 // analysis is the command analyze, and what runs or resumes a job.
@@ -29,6 +32,7 @@ type analyzeFlags struct {
 	bestOf                 int
 	only                   []string
 	json                   bool
+	laneFlags
 }
 
 func (p analysis) command() *cobra.Command {
@@ -38,8 +42,11 @@ func (p analysis) command() *cobra.Command {
 		Short: "Analyse a codebase and write a report",
 		Long: "Reads the codebase at PATH (a folder, in a git repository or not), asks the model for a card per\n" +
 			"file, a summary per package and one page about the whole, and writes a report.\n\n" +
-			"Nothing in the codebase is executed and nothing leaves this machine. What was answered before, for\n" +
-			"the same text and the same model, is not asked again. Ctrl-C stops; `monitor jobs resume` goes on.",
+			"Nothing in the codebase is executed, and without a key to Claude (monitor claude login) nothing leaves this\n" +
+			"machine. With one, the policy says who answers: hybrid gives what is mechanical to the local model first and\n" +
+			"what needs reasoning to Claude, both at the same time; an answer that does not pass its check goes up. What is\n" +
+			"--private stays here whatever the policy says, and --budget is kept in any case. What was answered before is\n" +
+			"not asked again. Ctrl-C stops; `monitor jobs resume` goes on.",
 		Example: "  monitor analyze .\n  monitor analyze ~/src/project --since main --only 'internal/**'\n  monitor analyze . --model none",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -58,6 +65,13 @@ func (p analysis) command() *cobra.Command {
 	c.Flags().IntVar(&f.maxUnits, "max-units", 0, "at most this many units for the model, the most interesting first; 0: all")
 	c.Flags().StringVar(&f.baseline, "baseline", "", "silence the findings listed in this `FILE`; none: silence nothing (default: the one written for this folder, if any)")
 	c.Flags().BoolVar(&f.json, "json", false, "print progress and result as JSON lines")
+	c.Flags().StringVar(&f.policy, "policy", "", "who may answer: hybrid, local-only, claude-only, cheapest, fastest or best (default: the config's, or hybrid)")
+	c.Flags().StringVar(&f.pin, "lane", "", "only this lane (local, claude) or this model (`NAME`) may answer")
+	c.Flags().StringArrayVar(&f.private, "private", nil, "what matches this `PATH` (file, folder or glob; may be repeated) never leaves this machine")
+	c.Flags().StringVar(&f.budget, "budget", "", "the most that the job may cost in `DOLLARS` (default: the config's, or 1.00)")
+	c.Flags().BoolVar(&f.shrink, "shrink", false, "analyse fewer units where the budget does not hold all")
+	c.Flags().StringVar(&f.deadline, "deadline", "", "when it must be done; from a day on (tomorrow) Claude's half-price batches are used")
+	c.Flags().IntVar(&f.confirm, "confirm", -1, "ask a model of another family about up to `N` findings (default: 5 with Claude, else 0)")
 	return c
 }
 
@@ -82,6 +96,15 @@ func (p analysis) analyze(ctx context.Context, path string, f analyzeFlags) erro
 	if err := codebase.CheckGlobs(f.only); err != nil {
 		return usage("--only: %w", err)
 	}
+	if err := codebase.CheckGlobs(f.private); err != nil {
+		return usage("--private: %w", err)
+	}
+	if f.confirm < -1 || f.confirm > 1000 {
+		return usage("--confirm %d: give 0 to 1000", f.confirm)
+	}
+	if err := f.order(p.Program, &spec); err != nil {
+		return err
+	}
 	if err := p.folders.make(); err != nil {
 		return err
 	}
@@ -103,17 +126,38 @@ func (p analysis) analyze(ctx context.Context, path string, f analyzeFlags) erro
 	if err := p.openStore(ctx, true); err != nil {
 		return err
 	}
-	if spec.Model, err = p.chooseModel(ctx, f.model, f.workers); err != nil {
+	l, err := p.lanesFor(ctx, spec.Lanes, false)
+	if err != nil {
 		return err
+	}
+	defer l.close()
+	if err := p.localModel(ctx, f.model, f.workers, &spec, l); err != nil {
+		return err
+	}
+	if err := p.settle(&spec, l); err != nil {
+		return err
+	}
+	if l == nil && spec.Model.Name != "" && spec.Lanes.Policy != string(router.LocalOnly) && !f.json {
+		p.sayWhatAKeyAdds()
 	}
 	work := p.newWork(spec)
 	defer work.crew.Close()
+	if err := p.equip(ctx, work, spec, l); err != nil {
+		return err
+	}
 	note, err := work.look(ctx, spec)
+	if err != nil {
+		return err
+	}
+	expects, err := work.estimate(ctx, p, &spec, p.atTerminal)
 	if err != nil {
 		return err
 	}
 	if !f.json {
 		fmt.Fprintln(p.Stderr, note)
+		if expects != "" {
+			fmt.Fprintln(p.Stderr, expects)
+		}
 	}
 	j, err := p.submit(ctx, spec)
 	if err != nil {
@@ -300,7 +344,7 @@ func (p analysis) runJob(ctx context.Context, id string, spec pipeline.AnalyzeSp
 	defer release()
 	show := p.newProgress(asJSON)
 	w.crew.flow = id
-	j, err := p.jobs.Run(ctx, id, w.kind, job.RunOptions{Workers: max(1, spec.Model.Workers), Stop: stop, OnEvent: show.event})
+	j, err := p.jobs.Run(ctx, id, w.kind, job.RunOptions{Workers: w.workers(spec, 0), Stop: stop, OnEvent: show.event})
 	show.close()
 	if e := w.crew.saveEnergy(context.WithoutCancel(ctx), id); e != nil && err == nil {
 		err = e
@@ -351,7 +395,7 @@ func (p analysis) closing(ctx context.Context, j job.Job, asJSON bool) error {
 		p.printf("; %d silenced by the baseline %s", n, specOf(j).Baseline)
 	}
 	p.printf(")\n")
-	if specOf(j).Model.Name != "" {
+	if spec := specOf(j); spec.Model.Name != "" || len(spec.Lanes.Paid) > 0 {
 		p.printf("Units      %d answered, %d cached, %d parked\n", j.Units.Done, j.Units.Cached, j.Units.Parked)
 		p.printf("Tokens     %d in (%d of them cached), %d out", j.Tokens.Prompt, j.Tokens.Cached, j.Tokens.Output)
 		if seconds > 0 && j.Tokens.Output > 0 {
@@ -362,6 +406,13 @@ func (p analysis) closing(ctx context.Context, j job.Job, asJSON bool) error {
 	p.printf("Time       %s\n", duration(j.Wall))
 	if drew != nil {
 		p.printf("Energy     %s\n", printable(drew.String()))
+	}
+	if len(specOf(j).Lanes.Paid) > 0 {
+		if s, err := costCommands(p).spent(ctx, j.ID, time.Time{}, cost.ByModel); err == nil {
+			costCommands(p).sayCost(s)
+		} else {
+			p.printf("Cost       cannot be told: %v\n", err)
+		}
 	}
 	if j.Units.Parked > 0 {
 		p.printf("Parked     why: monitor jobs show %s\n", j.ID)

@@ -34,6 +34,10 @@ type hands struct {
 	// at most.
 	flow   string
 	bestOf int
+	// lanes are what else may answer, by the rules of spec; nil is nothing else.
+	lanes  *lanes
+	spec   pipeline.LanesSpec
+	traits traits
 
 	mu        sync.Mutex
 	crew      *crew.Crew
@@ -42,11 +46,13 @@ type hands struct {
 	saved     crew.Drawn // the energy that was stored for the job
 	// busy is how long the model worked for the job since then: a call takes one of its
 	// slots, and so that share of its time.
-	busy   time.Duration
-	failed error
-	build  string
-	counts map[string]int
-	fresh  map[string]int // counted now, not stored yet
+	busy     time.Duration
+	failed   error
+	build    string
+	doubts   map[string]bool   // units with a call in doubt; nil: not looked yet
+	evidence map[string]string // by unit: why its last answer was not taken
+	counts   map[string]int
+	fresh    map[string]int // counted now, not stored yet
 }
 
 // storeCounts is how many new counts are stored together: each commit waits for
@@ -58,7 +64,7 @@ const storeCounts = 256
 const jobTries = 5
 
 func newHands(p *Program, m pipeline.ModelSpec, flow string) *hands {
-	return &hands{p: p, model: m, flow: flow, bestOf: 1}
+	return &hands{p: p, model: m, flow: flow, bestOf: 1, evidence: map[string]string{}}
 }
 
 // start brings the crew up, once. An engine that cannot be had stops the job: no
@@ -130,9 +136,22 @@ func (h *hands) ask(r llm.Request) crew.Ask {
 // Answer implements pipeline.Crew: by the job's one local model, or by whoever the
 // router finds best where there are more.
 func (h *hands) Answer(ctx context.Context, t pipeline.Task) (pipeline.Answered, error) {
-	ans, err := h.local(ctx, t, t.Request(pipeline.Worker{Local: true, Attempt: t.Attempt}, ""), h.bestOf)
+	if h.lanes != nil {
+		return h.cascade(ctx, t)
+	}
+	if t.Private && h.traits.remote {
+		why := "it is private, and the engine is on another machine (engine.url); take its path out of --private, or use an engine here"
+		return pipeline.Answered{}, &job.Failure{Park: true, Reason: why}
+	}
+	h.mu.Lock()
+	evidence := h.evidence[t.Unit]
+	h.mu.Unlock()
+	ans, err := h.local(ctx, t, t.Request(pipeline.Worker{Local: true, Attempt: t.Attempt}, evidence), h.bestOf)
 	if err == nil && !ans.Verdict.Usable && ans.Verdict.Err() != nil {
 		ans.Calls[0].Failed = ans.Verdict.Err().Error()
+		h.mu.Lock()
+		h.evidence[t.Unit] = ans.Calls[0].Failed
+		h.mu.Unlock()
 	}
 	return ans, err
 }
@@ -190,8 +209,12 @@ func (h *hands) explain(err error) error {
 	return err
 }
 
-// Count counts tokens; what was counted before, with this model, is remembered.
+// Count counts tokens; what was counted before, with this model, is remembered. Claude has
+// no tokenizer to count with: without a local model it is a third of the bytes.
 func (h *hands) Count(ctx context.Context, text string) (int, error) {
+	if h.model.Name == "" {
+		return (len(text) + 2) / 3, nil
+	}
 	sum := sha256.Sum256([]byte(text))
 	key := hex.EncodeToString(sum[:])
 	h.mu.Lock()

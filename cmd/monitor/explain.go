@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"monitor/internal/fetch"
+	"monitor/internal/router"
 	"monitor/internal/scheduler"
 	"monitor/internal/store"
 )
@@ -27,11 +28,12 @@ type explainFlags struct {
 func (p explainCommand) command() *cobra.Command {
 	var f explainFlags
 	c := &cobra.Command{
-		Use: "explain [REQUEST]", Short: "Tell why a request waited, got its slot, or was refused",
+		Use: "explain [REQUEST | JOB/UNIT]", Short: "Tell why a request waited, got its slot, or was refused, and who did a unit of a job",
 		Long: "Tells what the crew of `monitor serve` decided about a request, in the order of time: what was asked, what was\n" +
 			"free, who waited, why this slot, why a model was loaded or had to leave, why it was refused. `monitor ask` prints\n" +
-			"a request's name, `monitor ps` those at work. The last 100,000 decisions are kept; serve need not run.",
-		Example: "  monitor explain --last\n  monitor explain --last=5\n  monitor explain --model smollm2-135m",
+			"a request's name, `monitor ps` those at work. Of a unit of a job that may ask Claude it tells which arms there were,\n" +
+			"in which order and why, and what the gate said of each answer. The last 100,000 decisions are kept; serve need not run.",
+		Example: "  monitor explain --last\n  monitor explain --last=5\n  monitor explain --model smollm2-135m\n  monitor explain 06avnx/file:main.go",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return p.explain(c.Context(), args, f, c.Flags().Changed("last"))
@@ -96,16 +98,51 @@ func (p explainCommand) explain(ctx context.Context, args []string, f explainFla
 	}
 	var all []story
 	for _, r := range requests {
-		rows, err := kept.OfRequest(ctx, question(r))
+		name := question(r)
+		if id, unit, ok := strings.Cut(r, "/"); ok { // of a unit, whose name may hold anything
+			name = r
+			if j, err := p.jobs.Get(ctx, id); err == nil {
+				name = routeID(j.ID, unit)
+			}
+		}
+		rows, err := kept.OfRequest(ctx, name)
 		if err != nil {
 			return err
 		}
 		if len(rows) == 0 {
 			return usage("nothing is stored about a request %q; `monitor explain --last=10` shows the last ones", r)
 		}
-		all = append(all, story{Request: question(r), Decisions: recordsOf(rows)})
+		if rows[0].What == "route" {
+			if err := p.tellRoutes(name, rows, f.json); err != nil {
+				return err
+			}
+			continue
+		}
+		all = append(all, story{Request: name, Decisions: recordsOf(rows)})
+	}
+	if len(all) == 0 {
+		return nil
 	}
 	return p.tell(all, f.json)
+}
+
+// tellRoutes tells how the router had a unit done.
+func (p explainCommand) tellRoutes(unit string, rows []store.Decision, asJSON bool) error {
+	for _, row := range rows {
+		if asJSON {
+			if err := p.json(row.Body); err != nil {
+				return err
+			}
+			continue
+		}
+		var t router.Trail
+		if err := json.Unmarshal(row.Body, &t); err != nil {
+			p.printf("%s, %s: written by another version\n", unit, row.At.Local().Format("2006-01-02 15:04:05"))
+			continue
+		}
+		p.printf("%s, %s\n%s", printable(unit), row.At.Local().Format("2006-01-02 15:04:05"), t.Text())
+	}
+	return nil
 }
 
 // story is what was decided about one request or model.

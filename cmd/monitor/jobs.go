@@ -305,8 +305,16 @@ func (p jobCommands) jobResume(ctx context.Context, id string, asJSON bool) erro
 	if err != nil {
 		return err
 	}
+	l, err := analysis(p).lanesFor(ctx, spec.Lanes, true)
+	if err != nil {
+		return err
+	}
+	defer l.close()
 	work := analysis(p).newWork(spec)
 	defer work.crew.Close()
+	if err := analysis(p).equip(ctx, work, spec, l); err != nil {
+		return err
+	}
 	return analysis(p).runJob(ctx, j.ID, spec, work, asJSON)
 }
 

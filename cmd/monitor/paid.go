@@ -137,7 +137,11 @@ func (p *purse) call(b bill, a claude.Ask, res claude.Result, began time.Time) (
 		if res.AtLeast { // it may have written on until it was told to stop
 			output = max(output, res.Sent.OutputAtMost)
 		}
-		ask := cost.Call{Model: c.Model, At: began, Batch: res.Batch, Tokens: cost.Tokens{
+		sent := began
+		if !res.Sent.At.IsZero() {
+			sent = res.Sent.At // after whatever it waited for: the day that its worst case was reckoned by
+		}
+		ask := cost.Call{Model: c.Model, At: sent, Batch: res.Batch, Tokens: cost.Tokens{
 			Fresh: int64(u.PromptTokens - u.CachedTokens - u.Written5m - u.Written1h), Write5m: int64(u.Written5m), Write1h: int64(u.Written1h), Read: int64(u.CachedTokens), Output: output,
 		}}
 		var err error
@@ -145,8 +149,11 @@ func (p *purse) call(b bill, a claude.Ask, res claude.Result, began time.Time) (
 			ask.Model = a.Model // it calls itself by another name than it is sold by
 			charged, err = p.book.Cost(ask)
 		}
-		if err != nil {
-			c.Working = err.Error()
+		if err != nil { // it was charged, and nobody knows how much: never as if it were nothing
+			worst, werr := p.book.Worst(cost.AtMost{Model: a.Model, At: sent, Prompt: max(res.Sent.PromptAtMost, int64(u.PromptTokens)), Output: max(res.Sent.OutputAtMost, output), Batch: res.Batch})
+			if c.Working = err.Error(); werr == nil {
+				c.Cost, c.Partial, c.Working = (*int64)(&worst), true, "counted at its worst case: "+err.Error()
+			}
 			return c, res.Money
 		}
 		if res.AtLeast {

@@ -399,6 +399,9 @@ type served struct {
 	// reloading is held while the config is read anew and put in force, so that the
 	// crew and what is said of it are of the same reading.
 	reloading sync.Mutex
+	// lanes are opened, under opening, by the first job that may ask Claude.
+	opening sync.Mutex
+	lanes   *lanes
 
 	mu sync.Mutex
 	p  *Program // its settings change with Reload

@@ -158,19 +158,38 @@ func (s *served) Start(ctx context.Context, o console.Order) (console.Started, e
 			return console.Started{}, err
 		}
 	}
+	l, err := s.lanesFor(ctx, spec.Lanes, j.ID != "")
+	if err != nil {
+		return console.Started{}, err
+	}
+	if j.ID == "" {
+		if err := (analysis{p}).settle(&spec, l); err != nil {
+			return console.Started{}, err
+		}
+	}
 	w := analysis{p}.newWork(spec)
 	w.crew.crew, w.crew.lent, w.crew.build = s.crew, true, s.build
+	if err := (analysis{p}).equip(ctx, w, spec, l); err != nil {
+		return console.Started{}, err
+	}
 	started := console.Started{ID: j.ID}
 	if j.ID == "" {
 		if started.Note, err = w.look(ctx, spec); err != nil {
 			return console.Started{}, err
+		}
+		expects, err := w.estimate(ctx, analysis{p}, &spec, nobody)
+		if err != nil {
+			return console.Started{}, err
+		}
+		if expects != "" {
+			started.Note += "\n" + expects
 		}
 		if j, err = (analysis{p}).submit(ctx, spec); err != nil {
 			return console.Started{}, err
 		}
 		started.ID = j.ID
 	}
-	return started, s.begin(p, j.ID, w, cmp.Or(o.Workers, spec.Model.Workers, 1))
+	return started, s.begin(p, j.ID, w, w.workers(spec, o.Workers))
 }
 
 // fits says whether an interrupted job can go on with this crew: its answers are
@@ -294,6 +313,23 @@ func (s *served) stopping() bool {
 	return s.over
 }
 
+// lanesFor are the lanes of this process, opened by the first order that may need them.
+func (s *served) lanesFor(ctx context.Context, spec pipeline.LanesSpec, resumed bool) (*lanes, error) {
+	p, _ := s.now()
+	spec.Policy = cmp.Or(spec.Policy, p.settings.Route.Policy)
+	if may, _ := wantsClaude(spec); !may || resumed && len(spec.Paid) == 0 {
+		return nil, nil
+	}
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	if s.lanes != nil {
+		return s.lanes, nil
+	}
+	l, err := analysis{p}.openLanes(ctx, func(format string, a ...any) { s.log.Info(fmt.Sprintf(format, a...)) })
+	s.lanes = l
+	return l, err
+}
+
 // stop takes no new job, ends those that run gently, and waits for them.
 func (s *served) stop() {
 	s.mu.Lock()
@@ -303,6 +339,9 @@ func (s *served) stop() {
 	}
 	s.mu.Unlock()
 	s.jobs.Wait()
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	s.lanes.close()
 }
 
 // sayInterrupted names the jobs that could go on. None is resumed unasked.

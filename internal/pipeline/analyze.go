@@ -55,6 +55,10 @@ type LanesSpec struct {
 	// Budget is the most that the job may cost, in units of 10⁻¹² dollar; 0 is no limit
 	// of its own.
 	Budget int64 `json:"budget,omitempty"`
+	// Shrink makes a plan smaller that the budget does not hold. Alone: there is no local
+	// model, and Claude does all of it.
+	Shrink bool `json:"shrink,omitempty"`
+	Alone  bool `json:"alone,omitempty"`
 	// Later: answers may take until tomorrow, at half the price.
 	Later bool `json:"later,omitempty"`
 }

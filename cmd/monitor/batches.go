@@ -1,0 +1,430 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"monitor/internal/claude"
+	"monitor/internal/cost"
+	"monitor/internal/job"
+	"monitor/internal/llm"
+	"monitor/internal/pipeline"
+	"monitor/internal/store"
+)
+
+// batcher sends questions that can wait together, at half the price. What it sends and
+// where that stands is in the store before it is done: a process that dies finds its
+// batches again by the names of the questions in them, which follow from what is asked.
+type batcher struct {
+	purse *purse
+	ctx   context.Context // of its goroutines
+	stop  context.CancelFunc
+	work  sync.WaitGroup
+
+	mu      sync.Mutex
+	waiting []*posted          // not sent yet
+	timer   *time.Timer        // of the next sending
+	sent    map[string]*posted // by name
+	watched map[string]bool    // batches that somebody polls, by our ID
+}
+
+// posted is a question in a batch and who waits for its answer.
+type posted struct {
+	bill bill
+	ask  claude.Ask
+	got  chan delivered // room for one
+}
+
+type delivered struct {
+	result claude.Result
+	err    error
+}
+
+const (
+	// together is how long a question waits for others to share its batch.
+	together = 2 * time.Second
+	// mostTogether is when a batch goes at once.
+	mostTogether = 10_000
+	// firstPoll and lastPoll bound the time between two looks at a batch.
+	firstPoll, lastPoll = time.Second, time.Minute
+)
+
+func newBatcher(p *purse) *batcher {
+	b := &batcher{purse: p, sent: map[string]*posted{}, watched: map[string]bool{}}
+	b.ctx, b.stop = context.WithCancel(context.Background())
+	return b
+}
+
+// close waits for its goroutines. What is in batches goes on at Anthropic's, and is found
+// there by the next run.
+func (b *batcher) close() {
+	b.stop()
+	b.work.Wait()
+}
+
+// nameOf is the custom_id of a question: the same for the same question of the same job,
+// at the same point of its way. again tells those apart that were asked before and whose
+// answers were not taken.
+func nameOf(bl bill, a claude.Ask, tries, again int) string {
+	body, _ := json.Marshal([]any{bl.job, bl.unit, bl.attempt, a.Model, a.Request.Messages, a.Request.Schema, tries, again}) // strings always marshal
+	sum := sha256.Sum256(body)
+	return "b" + hex.EncodeToString(sum[:20])
+}
+
+// ask has a question answered in a batch, like purse.ask. tries is how often the task was
+// tried before.
+func (b *batcher) ask(ctx context.Context, bl bill, a claude.Ask, tries int, judge func(llm.Answer) pipeline.Verdict) (out pipeline.Answered, err error) {
+	began := time.Now()
+	p := &posted{bill: bl, ask: a, got: make(chan delivered, 1)}
+	if err := b.post(ctx, p, tries); err != nil {
+		return out, err
+	}
+	var d delivered
+	select {
+	case d = <-p.got:
+	case <-ctx.Done():
+		b.forget(p)
+		return out, ctx.Err()
+	case <-b.ctx.Done():
+		return out, context.Canceled
+	}
+	ctx = context.WithoutCancel(ctx)
+	a = p.ask
+	out.Answer, out.Model = d.result.Answer, a.Model
+	if d.result.Money == claude.NotSent {
+		return out, d.err
+	}
+	d.result.Batch = true
+	call, _ := b.purse.call(bl, a, d.result, began)
+	if err = d.err; err == nil {
+		if out.Verdict = judge(d.result.Answer); out.Verdict.Passed() {
+			out.Calls = []job.Call{call}
+			return out, nil
+		}
+		call.Failed = out.Verdict.Err().Error()
+	} else {
+		call.Failed = err.Error()
+	}
+	return out, errors.Join(err, b.purse.books.Settle(ctx, bl.job, bl.unit, bl.attempt, []job.Call{call}))
+}
+
+// post puts a question into the next batch, or waits for the batch that it is in already.
+func (b *batcher) post(ctx context.Context, p *posted, tries int) error {
+	all, err := b.purse.books.Intents(ctx, p.bill.job)
+	if err != nil {
+		return err
+	}
+	known := map[string]store.KeptIntent{}
+	for _, k := range all {
+		known[k.ID] = k
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for again := 0; ; again++ {
+		p.ask.ID = nameOf(p.bill, p.ask, tries, again)
+		k, ok := known[p.ask.ID]
+		if !ok {
+			break
+		}
+		if k.State == store.IntentOpen && k.Batch != "" {
+			b.sent[k.ID] = p
+			b.watch(k.Job, k.Batch)
+			return nil
+		}
+	}
+	b.waiting = append(b.waiting, p)
+	wait := together
+	if len(b.waiting) >= mostTogether {
+		wait = 0
+	}
+	switch {
+	case b.timer == nil:
+		b.work.Add(1)
+	case !b.timer.Stop():
+		return nil // it is being sent, with this one
+	}
+	b.timer = time.AfterFunc(wait, func() { defer b.work.Done(); b.send() })
+	return nil
+}
+
+func (b *batcher) forget(p *posted) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.waiting = slices.DeleteFunc(b.waiting, func(o *posted) bool { return o == p })
+	if b.sent[p.ask.ID] == p {
+		delete(b.sent, p.ask.ID)
+	}
+}
+
+// send sends what waits, one batch for each job.
+func (b *batcher) send() {
+	b.mu.Lock()
+	byJob := map[string][]*posted{}
+	for _, p := range b.waiting {
+		byJob[p.bill.job] = append(byJob[p.bill.job], p)
+	}
+	b.waiting, b.timer = nil, nil
+	b.mu.Unlock()
+	for id, all := range byJob {
+		b.submit(id, all)
+	}
+}
+
+// submit sends one batch. A question that a budget does not hold is left out with those
+// behind it, and the rest is sent without them.
+func (b *batcher) submit(id string, all []*posted) {
+	books := b.purse.books
+	row := store.Batch{ID: newIntentID(), Job: id, State: store.BatchSending, At: time.Now()}
+	for len(all) > 0 {
+		refused := -1
+		var intended []string
+		asks := make([]claude.Ask, len(all))
+		for i, p := range all {
+			asks[i] = p.ask
+			asks[i].Before = func(ctx context.Context, s claude.Sending) error {
+				if i == 0 {
+					if err := books.PutBatch(ctx, row); err != nil {
+						return err
+					}
+				}
+				err := b.purse.intend(ctx, p.bill, p.ask, s, row.ID)
+				if err != nil {
+					refused = i
+					return err
+				}
+				intended = append(intended, p.ask.ID)
+				return nil
+			}
+		}
+		got, err := b.purse.lane.Submit(b.ctx, asks)
+		ctx := context.WithoutCancel(b.ctx)
+		switch {
+		case err == nil:
+			row.Remote, row.State = got.ID, store.BatchSent
+			err = books.PutBatch(ctx, row)
+			b.mu.Lock()
+			for _, p := range all {
+				b.sent[p.ask.ID] = p
+			}
+			b.watch(id, row.ID)
+			b.mu.Unlock()
+			if err != nil && b.purse.logf != nil {
+				b.purse.logf("batch %s was sent and could not be noted: %v; a later run finds it by its questions", got.ID, err)
+			}
+			return
+		case got.Money == claude.InDoubt:
+			// There may be a batch: the one who watches it finds out.
+			b.mu.Lock()
+			for _, p := range all {
+				b.sent[p.ask.ID] = p
+			}
+			b.watch(id, row.ID)
+			b.mu.Unlock()
+			return
+		}
+		err = errors.Join(err, books.Withdraw(ctx, intended))
+		row.State = store.BatchEnded
+		if refused < 0 {
+			err = errors.Join(err, books.PutBatch(ctx, row))
+			for _, p := range all {
+				p.got <- delivered{result: claude.Result{Money: claude.NotSent}, err: err}
+			}
+			return
+		}
+		for _, p := range all[refused:] {
+			p.got <- delivered{result: claude.Result{Money: claude.NotSent}, err: err}
+		}
+		all = all[:refused]
+		if row.State = store.BatchSending; len(all) == 0 {
+			row.State = store.BatchEnded
+			if err := books.PutBatch(ctx, row); err != nil && b.purse.logf != nil {
+				b.purse.logf("%v", err)
+			}
+		}
+	}
+}
+
+// watch polls a batch until it has ended. The lock is held.
+func (b *batcher) watch(job, id string) {
+	if b.watched[id] {
+		return
+	}
+	b.watched[id] = true
+	b.work.Go(func() {
+		err := b.follow(job, id)
+		b.mu.Lock()
+		delete(b.watched, id)
+		b.mu.Unlock()
+		if err != nil && b.ctx.Err() == nil {
+			b.fail(job, id, err)
+		}
+	})
+}
+
+// fail tells those that wait for a batch that nothing more comes in this run.
+func (b *batcher) fail(job, id string, err error) {
+	open, _ := b.purse.books.Intents(b.ctx, job, store.IntentOpen)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, k := range open {
+		if p := b.sent[k.ID]; p != nil && k.Batch == id {
+			delete(b.sent, k.ID)
+			p.got <- delivered{result: claude.Result{Money: claude.NotSent}, err: err}
+		}
+	}
+}
+
+// follow waits for the end of a batch and hands its results out.
+func (b *batcher) follow(job, id string) error {
+	row, err := b.row(job, id)
+	if err != nil {
+		return err
+	}
+	if row.Remote == "" {
+		if row.Remote, err = b.find(row); err != nil {
+			return err
+		}
+	}
+	for wait := firstPoll; ; wait = min(2*wait, lastPoll) {
+		got, err := b.purse.lane.Batch(b.ctx, row.Remote)
+		switch e := (*llm.Error)(nil); {
+		case err == nil && got.Done():
+			return b.take(row)
+		case err != nil && errors.As(err, &e) && !e.Temporary():
+			return err
+		}
+		select {
+		case <-time.After(wait):
+		case <-b.ctx.Done():
+			return b.ctx.Err()
+		}
+	}
+}
+
+func (b *batcher) row(job, id string) (store.Batch, error) {
+	all, err := b.purse.books.Batches(b.ctx, job)
+	if err != nil {
+		return store.Batch{}, err
+	}
+	for _, r := range all {
+		if r.ID == id {
+			return r, nil
+		}
+	}
+	return store.Batch{}, fmt.Errorf("there is no note of the batch %s", id)
+}
+
+// sending is how long a batch may have been on its way to Anthropic.
+const sending = 15 * time.Minute
+
+// find looks for a batch of which it is not known whether it arrived: among those made
+// at that time, by the names of the questions in their results. One that did not arrive is
+// withdrawn, with what it reserved.
+func (b *batcher) find(row store.Batch) (remote string, err error) {
+	open, err := b.purse.books.Intents(b.ctx, row.Job, store.IntentOpen)
+	if err != nil {
+		return "", err
+	}
+	ours := map[string]bool{}
+	var ids []string
+	for _, k := range open {
+		if k.Batch == row.ID {
+			ours[k.ID] = true
+			ids = append(ids, k.ID)
+		}
+	}
+	made, err := b.purse.lane.Batches(b.ctx, row.At.Add(-time.Minute))
+	if err != nil {
+		return "", err
+	}
+	for _, m := range made {
+		if m.Created.After(row.At.Add(sending)) {
+			continue
+		}
+		for wait := firstPoll; !m.Done(); wait = min(2*wait, lastPoll) { // its questions are named in its results only
+			select {
+			case <-time.After(wait):
+			case <-b.ctx.Done():
+				return "", b.ctx.Err()
+			}
+			if m, err = b.purse.lane.Batch(b.ctx, m.ID); err != nil {
+				return "", err
+			}
+		}
+		found := false
+		if err := b.purse.lane.Results(b.ctx, m.ID, func(id string, _ claude.Result, _ error) error {
+			found = found || ours[id]
+			return nil
+		}); err != nil {
+			return "", err
+		}
+		if found {
+			row.Remote, row.State = m.ID, store.BatchSent
+			return m.ID, b.purse.books.PutBatch(b.ctx, row)
+		}
+	}
+	row.State = store.BatchEnded
+	err = errors.Join(b.purse.books.Withdraw(b.ctx, ids), b.purse.books.PutBatch(b.ctx, row))
+	return "", errors.Join(&llm.Error{Kind: llm.Unavailable, Message: "the batch never arrived at Claude's API, and nothing was charged"}, err)
+}
+
+// take hands the results of a batch that ended to those that wait for them, and writes
+// those into the ledger that nobody waits for.
+func (b *batcher) take(row store.Batch) error {
+	open, err := b.purse.books.Intents(b.ctx, row.Job, store.IntentOpen)
+	if err != nil {
+		return err
+	}
+	intents := map[string]store.KeptIntent{}
+	for _, k := range open {
+		if k.Batch == row.ID {
+			intents[k.ID] = k
+		}
+	}
+	err = b.purse.lane.Results(b.ctx, row.Remote, func(id string, r claude.Result, rerr error) error {
+		k, ok := intents[id]
+		if !ok {
+			return nil // it is in the ledger, or not ours
+		}
+		delete(intents, id)
+		b.mu.Lock()
+		p := b.sent[id]
+		delete(b.sent, id)
+		b.mu.Unlock()
+		if p != nil {
+			p.got <- delivered{result: r, err: rerr}
+			return nil
+		}
+		r.Batch = true
+		bl := bill{job: k.Job, unit: k.Unit, kind: k.Kind, attempt: k.Attempt}
+		call, _ := b.purse.call(bl, claude.Ask{ID: id, Model: k.Model}, r, k.At)
+		call.Failed = "nobody waited for it any more"
+		return b.purse.books.Settle(b.ctx, k.Job, k.Unit, k.Attempt, []job.Call{call})
+	})
+	if err != nil {
+		return err
+	}
+	for id, k := range intents { // not in the results: it was never in the batch
+		b.mu.Lock()
+		p := b.sent[id]
+		delete(b.sent, id)
+		b.mu.Unlock()
+		zero := int64(cost.Money(0))
+		free := job.Call{Model: k.Model, Lane: k.Lane, At: k.At, Failed: "not in the results of its batch", Money: job.Money{Kind: k.Kind, Intent: id, Cost: &zero, Working: "not charged", Batch: true}}
+		if err := b.purse.books.Settle(b.ctx, k.Job, k.Unit, k.Attempt, []job.Call{free}); err != nil {
+			return err
+		}
+		if p != nil {
+			p.got <- delivered{result: claude.Result{Money: claude.NotSent}, err: &llm.Error{Kind: llm.Unavailable, Message: "the question is not in the results of its batch"}}
+		}
+	}
+	row.State = store.BatchEnded
+	return b.purse.books.PutBatch(b.ctx, row)
+}

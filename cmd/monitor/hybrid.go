@@ -1,0 +1,520 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"monitor/internal/claude"
+	"monitor/internal/cost"
+	"monitor/internal/job"
+	"monitor/internal/llm"
+	"monitor/internal/pipeline"
+	"monitor/internal/router"
+	"monitor/internal/store"
+)
+
+// lanes are what a process has to answer with when a job may ask more than its local
+// model: the router's table, the places of all lanes, the purse, and what was seen of each
+// arm. All jobs of a process share one.
+type lanes struct {
+	purse *purse
+	table *router.Table
+	desk  *router.Desk
+	store *store.Store
+	batch *batcher
+	hour  cost.Money
+
+	mu     sync.Mutex
+	memory router.Memory
+	pace   map[string]time.Duration // by model: how long an answer took lately
+	halted string                   // why Claude is not asked any more
+	told   map[string]bool
+}
+
+// rememberedOutcomes is how many past outcomes count at the start: older ones are
+// discounted to nothing (0.997^2000 is 0.25 %).
+const rememberedOutcomes = 2000
+
+// openLanes makes the lanes of this process; nil where there is no key to Claude, since
+// then there is nothing to choose from.
+func (p analysis) openLanes(ctx context.Context, logf func(string, ...any)) (*lanes, error) {
+	l := &lanes{desk: router.NewDesk(), store: p.store, hour: money(p.settings.Route.Hour), pace: map[string]time.Duration{}, told: map[string]bool{}}
+	lane, _, err := claudeCommands(p).lane(ctx, nil)
+	if err != nil || lane == nil {
+		return nil, err
+	}
+	book, err := costCommands(p).book()
+	if err != nil {
+		return nil, err
+	}
+	if l.table, err = p.routes(); err != nil {
+		return nil, err
+	}
+	l.purse = &purse{lane: lane, book: book, books: store.BooksOf(p.store), logf: logf}
+	l.batch = newBatcher(l.purse)
+	l.desk.Places(router.Arm{Lane: router.Claude}, cmp.Or(p.settings.Claude.Workers, 3))
+	past, err := store.OutcomesOf(p.store).List(ctx, "", rememberedOutcomes)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range past {
+		var v router.Outcome
+		if json.Unmarshal(o.Body, &v) == nil { // what a later version wrote says nothing to this one
+			l.memory.Add(v)
+		}
+	}
+	return l, nil
+}
+
+// routes are the router's table with the user's rules.
+func (p analysis) routes() (*router.Table, error) {
+	src, err := os.ReadFile(p.folders.routesFile())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, usage("your routes cannot be read: %w", err)
+	}
+	t, err := router.NewTable(src, p.folders.routesFile())
+	if err != nil {
+		return nil, &coded{exitUsage, err}
+	}
+	return t, nil
+}
+
+// say says something once.
+func (l *lanes) say(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.told[text] && l.purse.logf != nil {
+		l.told[text] = true
+		l.purse.logf("%s", text)
+	}
+}
+
+// halt stops asking Claude: nothing that this process does will change the answer.
+func (l *lanes) halt(why string) {
+	l.mu.Lock()
+	l.halted = cmp.Or(l.halted, why)
+	l.mu.Unlock()
+	l.say("Claude is not asked any more: " + why)
+}
+
+// took notes how long a model took.
+func (l *lanes) took(model string, d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if old := l.pace[model]; old > 0 {
+		d = (3*old + d) / 4
+	}
+	l.pace[model] = d
+}
+
+// strengthOf is how much a model is trusted with, as kinds.yaml has it.
+func strengthOf(m pipeline.ModelSpec, parameters int64) int {
+	switch {
+	case m.Trial || parameters > 0 && parameters < 1e9:
+		return 0
+	case parameters > 9e9:
+		return 2
+	}
+	return 1
+}
+
+func claudeStrength(model string) int {
+	if strings.Contains(model, "haiku") {
+		return 3
+	}
+	return 4
+}
+
+// First guesses of how fast models answer, until they were seen to: a local one on a
+// processor (reference/durable-jobs.md §2), Claude's by their announcements. Remembered,
+// and replaced by what this process measures.
+const (
+	guessRead  = 300 // tokens of a prompt a second
+	guessWrite = 40  // tokens of an answer a second
+	guessPaid  = 5 * time.Second
+)
+
+// candidates are all arms for a task, as they stand now.
+func (h *hands) candidates(ctx context.Context, t pipeline.Task, f router.Facts, bytes, most int) ([]router.Candidate, error) {
+	l := h.lanes
+	l.mu.Lock()
+	pace, halted := map[string]time.Duration{}, l.halted
+	for k, v := range l.pace {
+		pace[k] = v
+	}
+	seen := func(a router.Arm) router.Seen { return l.memory.Of(f.Kind, a) }
+	var out []router.Candidate
+	if h.model.Name != "" {
+		a := router.Arm{Lane: router.Local, Model: h.model.Name, BestOf: bestOfArm(h.bestOf)}
+		guess := time.Duration(f.Prompt)*time.Second/guessRead + time.Duration(f.Output)*time.Second/guessWrite
+		stopped := ""
+		if f.Kind == "confirm" && h.traits.strength == 0 {
+			stopped = "it is only for trying things out: its opinion counts for nothing"
+		}
+		out = append(out, router.Candidate{
+			Stopped: stopped, Arm: a, Window: h.model.Window, Time: cmp.Or(pace[h.model.Name], guess), Family: h.traits.family, Strength: h.traits.strength, Remote: h.traits.remote, Seen: seen(a),
+		})
+	}
+	l.mu.Unlock()
+	state := l.purse.lane.State()
+	if !state.StoppedUntil.IsZero() {
+		halted = cmp.Or(halted, fmt.Sprintf("%s, until %s", state.Why, state.StoppedUntil.Format("2006-01-02 15:04")))
+	}
+	now := time.Now()
+	doubtful := false
+	if t.Unit != "" { // an estimate has none
+		var err error
+		if doubtful, err = h.doubtful(ctx, t.Unit); err != nil {
+			return nil, err
+		}
+	}
+	if doubtful {
+		halted = cmp.Or(halted, "a call for this unit is in doubt: it may have been paid for, and is not made again by itself (monitor cost)")
+	}
+	most += int(claude.Allowance(l.effort(f.Kind)))
+	for _, m := range h.spec.Paid {
+		for _, batch := range []bool{h.spec.Later} {
+			a := router.Arm{Lane: router.Claude, Model: m, Batch: batch}
+			c := router.Candidate{Arm: a, Window: 1_000_000, Paid: true, Remote: true, Family: m, Strength: claudeStrength(m), Stopped: halted, Time: cmp.Or(pace[m], guessPaid)}
+			if batch {
+				c.Time = time.Second // its day is nobody's
+			}
+			expected, err := l.purse.book.Cost(cost.Call{Model: m, At: now, Batch: batch, Tokens: cost.Tokens{Fresh: int64(f.Prompt), Output: int64(f.Output)}})
+			if err == nil {
+				c.Worst, err = l.purse.book.Worst(cost.AtMost{Model: m, At: now, Batch: batch, Prompt: int64(bytes), Output: int64(most)})
+			}
+			c.Cost, c.CostKnown = expected.Money, err == nil
+			l.mu.Lock()
+			c.Seen = seen(a)
+			l.mu.Unlock()
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
+// bestOfArm is how an arm says that one worker is asked.
+func bestOfArm(n int) int {
+	if n < 2 {
+		return 0
+	}
+	return n
+}
+
+// doubtful says whether a call for a unit of this job is in doubt.
+func (h *hands) doubtful(ctx context.Context, unit string) (bool, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.doubts == nil {
+		b := h.lanes.purse.books
+		// Whoever asks runs the job: what is open was left by a process that died.
+		if _, err := b.Doubt(ctx, h.flow, "its process died while it was on its way"); err != nil {
+			return false, err
+		}
+		all, err := b.Intents(ctx, h.flow, store.IntentDoubt)
+		if err != nil {
+			return false, err
+		}
+		h.doubts = map[string]bool{}
+		for _, k := range all {
+			h.doubts[k.Unit] = true
+		}
+		if n := len(all); n > 0 {
+			h.lanes.say(fmt.Sprintf("%s of job %s in doubt: the process died while they were on their way. They count at their worst against the budget and are not made again by themselves (monitor cost --job %s)", plural(n, "call"), h.flow, h.flow))
+		}
+	}
+	return h.doubts[unit], nil
+}
+
+// carrying is one task on its way through its arms.
+type carrying struct {
+	h     *hands
+	t     pipeline.Task
+	facts router.Facts
+	bill  bill
+
+	calls    []job.Call         // not stored yet
+	kept     *pipeline.Answered // the best answer so far
+	outcomes []router.Outcome
+	fatal    error // the local crew cannot be had
+	soft     bool  // some arm may do better another time
+}
+
+// cascade carries a task through the router's arms.
+func (h *hands) cascade(ctx context.Context, t pipeline.Task) (pipeline.Answered, error) {
+	now := time.Now()
+	probe := t.Request(pipeline.Worker{Attempt: 1}, "")
+	bytes := len(probe.Schema)
+	for _, m := range probe.Messages {
+		bytes += len(m.Text)
+	}
+	c := &carrying{h: h, t: t, bill: bill{job: h.flow, unit: t.Unit, kind: t.Kind, attempt: t.Attempt, limits: costCommands{h.p}.limits(h.flow, h.spec, now)}}
+	c.facts = router.Facts{
+		Kind: t.Kind, Language: t.Language, Path: t.Path, Private: t.Private, Prompt: bytes / 3, Output: max(1, probe.MaxTokens/3),
+		Policy: router.Policy(h.spec.Policy), Pin: h.spec.Pin, Later: h.spec.Later, Hour: h.lanes.hour,
+	}
+	if t.Unlike != "" {
+		c.facts.Unlike = h.familyOf(t.Unlike)
+	}
+	for _, l := range c.bill.limits {
+		s, err := h.lanes.purse.books.Spent(ctx, l)
+		if err != nil {
+			return pipeline.Answered{}, err
+		}
+		left := max(0, l.Amount-s.Settled-s.Doubtful) // calls on their way will have given back what they do not need
+		if c.facts.Budget == nil || left < *c.facts.Budget {
+			c.facts.Budget = &left
+		}
+	}
+	all, err := h.candidates(ctx, t, c.facts, bytes+promptRoom, probe.MaxTokens)
+	if err != nil {
+		return pipeline.Answered{}, err
+	}
+	d, err := h.lanes.table.Decide(c.facts, all)
+	if no := (*router.NoArmError)(nil); errors.As(err, &no) {
+		c.keep(ctx, router.Trail{Decision: d, Steps: []router.Step{{Action: router.Park, Why: no.Error()}}})
+		return pipeline.Answered{}, &job.Failure{Park: true, Err: no, Reason: no.Error()}
+	} else if err != nil {
+		return pipeline.Answered{}, err
+	}
+	trail, err := router.Run(ctx, d, c)
+	c.keep(ctx, trail)
+	if err != nil {
+		return pipeline.Answered{Calls: c.calls}, err
+	}
+	switch end := trail.End(); end.Action {
+	case router.Accept, router.Keep:
+		out := *c.kept
+		out.Calls = c.calls
+		return out, nil
+	default:
+		f := &job.Failure{Park: !c.soft, Reason: end.Why, Err: c.fatal, Fatal: c.fatal != nil && len(h.spec.Paid) == 0}
+		return pipeline.Answered{Calls: c.calls}, f
+	}
+}
+
+// promptRoom is what the lane reckons with beyond a prompt's bytes: the frame of a request.
+const promptRoom = 4_000
+
+// effort is how much a kind of task lets a model think.
+func (l *lanes) effort(kind string) string {
+	for _, k := range l.table.KindsOf() {
+		if k.Name == kind {
+			return k.Effort
+		}
+	}
+	return ""
+}
+
+// keep stores what was decided and what came of it.
+func (c *carrying) keep(ctx context.Context, t router.Trail) {
+	ctx = context.WithoutCancel(ctx)
+	body, err := json.Marshal(t)
+	if err == nil {
+		model := ""
+		if len(t.Decision.Arms) > 0 {
+			model = t.Decision.Arms[0].Model
+		}
+		err = c.h.lanes.store.Decisions().Add(ctx, []store.Decision{{At: time.Now(), What: "route", Request: routeID(c.h.flow, c.t.Unit), Model: model, Body: body}})
+	}
+	var rows []store.Outcome
+	for _, o := range c.outcomes {
+		b, e := json.Marshal(o)
+		err = errors.Join(err, e)
+		rows = append(rows, store.Outcome{At: time.Now(), Source: "work", Kind: o.Kind, Body: b})
+		c.h.lanes.mu.Lock()
+		c.h.lanes.memory.Add(o)
+		c.h.lanes.mu.Unlock()
+	}
+	if len(rows) > 0 {
+		err = errors.Join(err, store.OutcomesOf(c.h.lanes.store).Add(ctx, rows))
+	}
+	if err != nil {
+		c.h.lanes.say(fmt.Sprintf("what was decided could not be stored, and cannot be explained later: %v", err))
+	}
+}
+
+// routeID is the name under which `monitor explain` finds a unit's decisions.
+func routeID(job, unit string) string { return job + "/" + unit }
+
+// Place implements router.Runner. A call in a batch waits with all others of its batch
+// and takes no worker's place.
+func (c *carrying) Place(ctx context.Context, arms []router.Ranked, f router.Facts) (router.Ranked, string, func(), error) {
+	if arms[0].Batch {
+		return arms[0], "in a batch", func() {}, nil
+	}
+	return c.h.lanes.desk.Take(ctx, arms, f.Hour)
+}
+
+// Try implements router.Runner.
+func (c *carrying) Try(ctx context.Context, arm router.Ranked, evidence string, repair bool) (router.Verdict, error) {
+	began := time.Now()
+	var ans pipeline.Answered
+	var err error
+	if arm.Lane == router.Local {
+		ans, err = c.tryLocal(ctx, arm, evidence, repair)
+	} else {
+		ans, err = c.tryClaude(ctx, arm, evidence)
+	}
+	if err != nil && ctx.Err() != nil {
+		return router.Verdict{}, err
+	}
+	v := c.verdict(ans, err)
+	if ans.Verdict.Usable || v.Passed {
+		c.kept = &ans
+	}
+	o := router.Outcome{
+		Task: c.t.Unit, Kind: c.t.Kind, Language: c.t.Language, Prompt: c.facts.Prompt, Arm: arm.Arm, Failures: len(c.outcomes), Passed: v.Passed, Class: v.Class, Took: time.Since(began),
+		Tokens: cost.Tokens{Fresh: int64(ans.Usage.PromptTokens - ans.Usage.CachedTokens), Read: int64(ans.Usage.CachedTokens), Output: int64(ans.Usage.OutputTokens)},
+	}
+	if n := len(ans.Calls); n > 0 && ans.Calls[n-1].Cost != nil {
+		o.Cost, o.CostKnown = cost.Money(*ans.Calls[n-1].Cost), true
+	}
+	c.outcomes = append(c.outcomes, o)
+	if err == nil && !arm.Batch {
+		c.h.lanes.took(arm.Model, time.Since(began))
+	}
+	return v, nil
+}
+
+func (c *carrying) tryLocal(ctx context.Context, arm router.Ranked, evidence string, repair bool) (pipeline.Answered, error) {
+	w := pipeline.Worker{Local: true, Attempt: c.t.Attempt}
+	best := max(1, arm.BestOf)
+	if repair {
+		w.Attempt++ // not greedy a second time
+		// Workers that have nothing to do try along: the first that passes wins.
+		best = max(best, min(3, 1+c.h.lanes.desk.Free(arm.Arm)))
+	}
+	ans, err := c.h.local(ctx, c.t, c.t.Request(w, evidence), best)
+	if err == nil && !ans.Verdict.Passed() {
+		ans.Calls[0].Failed = ans.Verdict.Err().Error()
+	}
+	c.calls = append(c.calls, ans.Calls...)
+	if f := (*job.Failure)(nil); errors.As(err, &f) && f.Fatal {
+		c.fatal = err
+		c.h.lanes.say(fmt.Sprintf("the local model cannot be had: %v", err))
+	}
+	return ans, err
+}
+
+// Tries of a call that failed for a moment: the lane itself waits as long as a 429 asks.
+const (
+	limitedTries = 5
+	brokenTries  = 2
+)
+
+func (c *carrying) tryClaude(ctx context.Context, arm router.Ranked, evidence string) (ans pipeline.Answered, err error) {
+	r := c.t.Request(pipeline.Worker{Attempt: c.t.Attempt}, evidence)
+	r.Effort = arm.Effort
+	a := claude.Ask{Model: arm.Model, Request: r, CacheTTL: 5 * time.Minute}
+	for try := 1; ; try++ {
+		if arm.Batch {
+			ans, err = c.h.lanes.batch.ask(ctx, c.bill, a, len(c.outcomes), c.t.Judge)
+		} else {
+			ans, err = c.h.lanes.purse.ask(ctx, c.bill, a, c.t.Judge)
+		}
+		c.calls = append(c.calls, ans.Calls...)
+		var over *store.OverLimit
+		if errors.As(err, &over) && over.Passing() { // its turn comes when others have ended
+			select {
+			case <-time.After(time.Duration(100+rand.IntN(300)) * time.Millisecond):
+				try--
+				continue
+			case <-ctx.Done():
+				return ans, ctx.Err()
+			}
+		}
+		var e *llm.Error
+		if err == nil || !errors.As(err, &e) || errors.Is(err, errDoubt) || ctx.Err() != nil {
+			break
+		}
+		switch e.Kind {
+		case llm.Overloaded:
+			if e.Status == 429 && try < limitedTries {
+				continue // the lane knows when
+			}
+		case llm.Auth, llm.SpendCap:
+			c.h.lanes.halt(err.Error())
+			return ans, err
+		case llm.Internal, llm.Unavailable, llm.Cut, llm.Timeout:
+		default:
+			return ans, err
+		}
+		if try >= brokenTries+1 || e.Status == 429 {
+			break
+		}
+		wait := max(e.RetryAfter, time.Duration(try)*time.Second)
+		wait += time.Duration(rand.Int64N(int64(wait)/2 + 1))
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return ans, err
+		}
+	}
+	return ans, err
+}
+
+// verdict says as data what became of an attempt.
+func (c *carrying) verdict(ans pipeline.Answered, err error) router.Verdict {
+	if err != nil {
+		v := router.Verdict{Class: router.Unavailable, Evidence: err.Error()}
+		var over *store.OverLimit
+		switch {
+		case errors.Is(err, errDoubt):
+			v.Class = router.Doubt
+			c.h.mu.Lock()
+			c.h.doubts[c.t.Unit] = true
+			c.h.mu.Unlock()
+		case errors.As(err, &over):
+			v.Class = router.OverBudget
+			c.h.lanes.say(over.Error() + "; what is left goes to the local model, or is parked")
+		default:
+			switch llm.KindOf(err) {
+			case llm.Refused:
+				v.Class = router.Refusal
+			case llm.TooLong:
+				v.Class = router.Overflow
+			case llm.Timeout:
+				v.Class = router.Timeout
+			case llm.BadRequest, llm.Auth, llm.SpendCap:
+			default:
+				c.soft = c.fatal == nil
+			}
+		}
+		return v
+	}
+	v := router.Verdict{Passed: ans.Verdict.Passed(), Usable: ans.Verdict.Usable}
+	for _, k := range ans.Verdict.Checks {
+		v.Checks = append(v.Checks, router.Check(k))
+		if k.Passed || v.Class != "" {
+			continue
+		}
+		v.Evidence = k.Evidence
+		switch k.Name {
+		case "whole":
+			v.Class = router.Overflow
+		case "schema":
+			v.Class = router.Syntax
+		default:
+			v.Class = router.Content
+		}
+	}
+	return v
+}
+
+// familyOf names the family of a model that answered.
+func (h *hands) familyOf(model string) string {
+	if model == h.model.Name {
+		return h.traits.family
+	}
+	return model // Claude may judge what another of its models said, but not itself
+}

@@ -1,0 +1,351 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"monitor/internal/cost"
+	"monitor/internal/pipeline"
+	"monitor/internal/router"
+)
+
+// An order says which lanes may answer; here its words become an AnalyzeSpec's.
+
+// laneFlags are the flags of analyze that choose lanes.
+type laneFlags struct {
+	policy, pin, budget, deadline string
+	private                       []string
+	confirm                       int
+	shrink                        bool
+}
+
+// defaultBudget is what a job may cost when nobody set a budget anywhere: enough to see
+// what Claude adds, too little to regret.
+const defaultBudget = cost.Dollar
+
+// usualConfirm is how many findings a model of another family is asked about.
+const usualConfirm = 5
+
+// order puts the flags into a spec, as far as they are about lanes. Who may be asked is
+// settled where the job will run (settle).
+func (f laneFlags) order(p *Program, spec *pipeline.AnalyzeSpec) error {
+	spec.Private = append(slices.Clone(p.settings.Private), f.private...)
+	spec.Confirm = f.confirm
+	spec.Lanes = pipeline.LanesSpec{Policy: f.policy, Pin: f.pin, Shrink: f.shrink}
+	if f.policy != "" && !slices.Contains(router.Policies(), router.Policy(f.policy)) {
+		return usage("--policy %s: there are %v", f.policy, router.Policies())
+	}
+	if f.budget != "" {
+		m, err := cost.ParseMoney(f.budget)
+		if err != nil || m <= 0 {
+			return usage("--budget %s: give dollars, as in 0.50; to spend nothing, --policy local-only", f.budget)
+		}
+		spec.Lanes.Budget = int64(m)
+	}
+	later, err := deadline(f.deadline, time.Now())
+	spec.Lanes.Later = later
+	return err
+}
+
+// batchTime is what Anthropic takes for a batch at most.
+const batchTime = 24 * time.Hour
+
+// deadline says whether an answer may wait for a batch.
+func deadline(s string, now time.Time) (later bool, err error) {
+	if s == "" {
+		return false, nil
+	}
+	if s == "tomorrow" {
+		return true, nil
+	}
+	if d, err := time.ParseDuration(s); err == nil && d > 0 {
+		return d >= batchTime, nil
+	}
+	if t, err := time.ParseInLocation("2006-01-02 15:04", s, now.Location()); err == nil && t.After(now) {
+		return t.Sub(now) >= batchTime, nil
+	}
+	if t, err := time.ParseInLocation(time.DateOnly, s, now.Location()); err == nil && t.After(now) {
+		return t.Sub(now) >= batchTime, nil
+	}
+	return false, usage("--deadline %s: give tomorrow, a time such as 36h, or a day such as 2026-11-28 that is still to come", s)
+}
+
+// wantsClaude says whether an order may go to Claude, and whether to nobody else.
+func wantsClaude(l pipeline.LanesSpec) (may, only bool) {
+	claudePin := l.Pin == string(router.Claude) || strings.HasPrefix(l.Pin, "claude")
+	switch {
+	case l.Policy == string(router.LocalOnly), l.Pin != "" && !claudePin:
+		return false, false
+	case l.Policy == string(router.ClaudeOnly), claudePin:
+		return true, true
+	}
+	return true, false
+}
+
+// settle decides which of Claude's models an order may ask. l is nil where there is no key.
+func (p analysis) settle(spec *pipeline.AnalyzeSpec, l *lanes) error {
+	s := &spec.Lanes
+	s.Policy = cmp.Or(s.Policy, p.settings.Route.Policy)
+	may, only := wantsClaude(*s)
+	if s.Policy == string(router.LocalOnly) && only {
+		return usage("--lane %s and the policy local-only exclude each other", s.Pin)
+	}
+	switch {
+	case l == nil && only:
+		return missing("Claude is to answer and there is no key to it; type: monitor claude login")
+	case !may, l == nil, spec.Model.Name == "" && !only && !spec.Lanes.Alone:
+		s.Paid, s.Budget, s.Later = nil, 0, false
+		spec.Confirm = max(0, spec.Confirm)
+		if spec.Confirm > 0 {
+			return usage("--confirm needs a model of another family than the local one: a key to Claude (monitor claude login) and a policy that allows it")
+		}
+		return nil
+	}
+	now := time.Now()
+	s.Paid = costCommands(p).claudeModels()
+	if strings.HasPrefix(s.Pin, "claude-") && !slices.Contains(s.Paid, s.Pin) {
+		s.Paid = append(slices.Clone(s.Paid), s.Pin)
+	}
+	for _, m := range s.Paid {
+		if _, err := l.purse.book.Rates(m, now, 0); err != nil {
+			return usage("claude.models of the config: %w", err)
+		}
+	}
+	if only {
+		spec.Model = pipeline.ModelSpec{}
+	}
+	if spec.Confirm < 0 {
+		spec.Confirm = usualConfirm
+	}
+	c := p.settings.Cost
+	if s.Budget == 0 && c.Job == "" && c.Day == "" && c.Month == "" {
+		s.Budget = int64(defaultBudget)
+	}
+	return nil
+}
+
+// estimate says what an order will cost, before there is a job. A plan that its budget
+// does not hold is made smaller where that was asked for, and else refused; ask says
+// whether there is somebody at a terminal to decide.
+func (w work) estimate(ctx context.Context, p analysis, spec *pipeline.AnalyzeSpec, ask func(string) bool) (note string, err error) {
+	l := w.crew.lanes
+	if l == nil {
+		return "", nil
+	}
+	units, err := w.kind.Forecast(ctx, *spec)
+	if err != nil {
+		return "", err
+	}
+	var plan []cost.Planned
+	parked := 0
+	for _, u := range units {
+		f := router.Facts{
+			Kind: u.Kind, Language: u.Language, Path: u.Path, Private: u.Private, Prompt: u.Prompt, Output: u.Output,
+			Policy: router.Policy(spec.Lanes.Policy), Pin: spec.Lanes.Pin, Later: spec.Lanes.Later, Hour: l.hour,
+		}
+		if u.Kind == "confirm" {
+			f.Unlike = w.crew.traits.family
+		}
+		all, err := w.crew.candidates(ctx, pipeline.Task{}, f, 3*u.Prompt+promptRoom, u.Most)
+		if err != nil {
+			return "", err
+		}
+		d, err := l.table.Decide(f, all)
+		if err != nil {
+			parked++
+			continue
+		}
+		plan = append(plan, planned(d))
+	}
+	limits := costCommands(p).limits("", spec.Lanes, time.Now())
+	r := cost.Estimate(plan)
+	note = fmt.Sprintf("Estimate: %s to %s for Claude, likely %s, for up to %s", r.Low, r.High, r.Likely, plural(r.Units, "unit"))
+	if parked > 0 {
+		note += fmt.Sprintf("; nobody may do %d more", parked)
+	}
+	left, tightest := cost.Money(0), ""
+	for _, lim := range limits {
+		s, err := l.purse.books.Spent(ctx, lim)
+		if err != nil {
+			return "", err
+		}
+		if strings.HasSuffix(lim.Name, "this job") {
+			s.Settled, s.Reserved = 0, 0
+		}
+		if n := max(0, lim.Amount-s.Settled-s.Reserved); tightest == "" || n < left {
+			left, tightest = n, lim.Name
+		}
+	}
+	if tightest == "" {
+		return note + "; no budget is set", nil
+	}
+	note += fmt.Sprintf("; %s has %s left and is kept in any case", tightest, left)
+	if r.Likely <= left {
+		return note, nil
+	}
+	fits := cost.Shrink(plan, left)
+	if !spec.Lanes.Shrink && !ask(fmt.Sprintf("%s\nThat does not fit. Analyse the %d most interesting units only?", note, fits)) {
+		return "", usage("%s\nThe plan does not fit. One of these would:  --shrink (the %d most interesting units), --policy local-only, a larger --budget", note, fits)
+	}
+	if fits == 0 {
+		return "", usage("%s\nNot even one unit fits", note)
+	}
+	spec.MaxUnits = fits
+	return note + fmt.Sprintf("; made smaller: the %d most interesting units", fits), nil
+}
+
+// planned is what a decision may cost of Claude's money.
+func planned(d router.Decision) cost.Planned {
+	var p cost.Planned
+	reach := 1.0
+	for i, a := range d.Arms {
+		if !a.Paid {
+			reach *= 1 - a.Chance
+			continue
+		}
+		if i == 0 {
+			p.Low = a.Cost
+		}
+		p.Likely += cost.Money(reach * float64(a.Cost))
+		p.High += 2 * a.Cost // it may be repaired once
+		p.Worst = max(p.Worst, a.Worst)
+		reach *= 1 - a.Chance
+	}
+	return p
+}
+
+// atTerminal asks whoever sits there; where nobody does, the answer is no.
+func (p analysis) atTerminal(question string) bool {
+	f, ok := p.Stdin.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return false
+	}
+	fmt.Fprintf(p.Stderr, "%s [y/N] ", question)
+	line, _ := bufio.NewReader(p.Stdin).ReadString('\n')
+	line = strings.ToLower(strings.TrimSpace(line))
+	return line == "y" || line == "yes"
+}
+
+func nobody(string) bool { return false }
+
+// traits are what the router knows of the local model.
+type traits struct {
+	family   string
+	strength int
+	// remote: its engine is a server on another machine.
+	remote bool
+}
+
+// traitsOf looks a local model up.
+func (p analysis) traitsOf(m pipeline.ModelSpec) traits {
+	t := traits{family: m.Name, strength: strengthOf(m, 0), remote: elsewhere(p.settings.Engine.URL)}
+	if cat, err := p.catalogue(); err == nil {
+		if row, err := cat.Model(m.Name); err == nil {
+			t.family, t.strength = row.Architecture, strengthOf(m, row.Parameters)
+			return t
+		}
+	}
+	if in, err := p.library().Find(m.Name); err == nil && in.Architecture != "" {
+		t.family, t.strength = in.Architecture, strengthOf(m, in.Bytes()) // about a byte a weight
+	}
+	return t
+}
+
+// elsewhere says that an address is of another machine.
+func elsewhere(address string) bool {
+	u, err := url.Parse(address)
+	if address == "" || err != nil {
+		return address != ""
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())
+}
+
+// sayWhatAKeyAdds says it once in the life of a data folder.
+func (p analysis) sayWhatAKeyAdds() {
+	mark := filepath.Join(p.folders.Data, "said-claude")
+	if f, err := os.OpenFile(mark, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err == nil {
+		_ = f.Close()
+		fmt.Fprintln(p.Stderr, whatAKeyAdds)
+	}
+}
+
+// equip gives a job its lanes: those of this process, opened now unless they are given.
+func (p analysis) equip(ctx context.Context, w work, spec pipeline.AnalyzeSpec, l *lanes) error {
+	w.crew.spec = spec.Lanes
+	w.crew.traits = p.traitsOf(spec.Model)
+	if len(spec.Lanes.Paid) == 0 {
+		return nil
+	}
+	if l == nil {
+		return missing("the job may ask Claude, and there is no key to it any more; type: monitor claude login")
+	}
+	w.crew.lanes = l
+	if spec.Model.Name != "" {
+		l.desk.Places(router.Arm{Lane: router.Local, Model: spec.Model.Name}, max(1, spec.Model.Workers))
+	}
+	return nil
+}
+
+// lanesFor opens the lanes that an order may need; nil where it may not, or without a key.
+func (p analysis) lanesFor(ctx context.Context, s pipeline.LanesSpec, resumed bool) (*lanes, error) {
+	s.Policy = cmp.Or(s.Policy, p.settings.Route.Policy)
+	if may, _ := wantsClaude(s); !may || resumed && len(s.Paid) == 0 {
+		return nil, nil
+	}
+	return p.openLanes(ctx, func(format string, a ...any) { fmt.Fprintf(p.Stderr, "monitor: "+format+"\n", a...) })
+}
+
+// close ends what the lanes began.
+func (l *lanes) close() {
+	if l != nil {
+		l.batch.close()
+	}
+}
+
+// workers is how many units of a job are at work at once: twice as many as there are
+// places, since one that waits for a lane's place must not keep another from a lane that
+// is free; and all that share a batch.
+func (w work) workers(spec pipeline.AnalyzeSpec, asked int) int {
+	n := cmp.Or(asked, spec.Model.Workers)
+	if l := w.crew.lanes; l != nil {
+		n = 2 * (n + cmp.Or(w.crew.p.settings.Claude.Workers, 3))
+		if spec.Lanes.Later {
+			n = max(n, unitsInBatches)
+		}
+	}
+	return max(1, n)
+}
+
+// unitsInBatches is how many units wait for batches at once: each is a goroutine.
+const unitsInBatches = 1000
+
+// localModel is the local model of an order; where Claude may do without, none is no
+// error.
+func (p analysis) localModel(ctx context.Context, name string, workers int, spec *pipeline.AnalyzeSpec, l *lanes) error {
+	_, only := wantsClaude(spec.Lanes)
+	if only && l != nil {
+		return nil
+	}
+	var err error
+	spec.Model, err = p.chooseModel(ctx, name, workers)
+	var c *coded
+	if err != nil && l != nil && name == "" && errors.As(err, &c) && c.code == exitMissing {
+		spec.Lanes.Alone = true
+		fmt.Fprintf(p.Stderr, "No local model is here (monitor setup): Claude does all of it.\n")
+		return nil
+	}
+	return err
+}
