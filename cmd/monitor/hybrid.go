@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -35,6 +36,9 @@ type lanes struct {
 
 	mu     sync.Mutex
 	memory router.Memory
+	// learner orders the arms where a replay found that better (monitor route replay); nil
+	// elsewhere.
+	learner *router.Learner
 	pace   map[string]time.Duration // by model: how long an answer took lately
 	halted string                   // why Claude is not asked any more
 	told   map[string]bool
@@ -62,6 +66,9 @@ func (p analysis) openLanes(ctx context.Context, logf func(string, ...any)) (*la
 	l.purse = &purse{lane: lane, book: book, books: store.BooksOf(p.store), logf: logf}
 	l.batch = newBatcher(l.purse)
 	l.desk.Places(router.Arm{Lane: router.Claude}, cmp.Or(p.settings.Claude.Workers, 3))
+	if _, err := os.Stat(routeCommands(p).learnedFile()); err == nil {
+		l.learner = router.NewLearner(l.table)
+	}
 	past, err := store.OutcomesOf(p.store).List(ctx, "", rememberedOutcomes)
 	if err != nil {
 		return nil, err
@@ -70,6 +77,9 @@ func (p analysis) openLanes(ctx context.Context, logf func(string, ...any)) (*la
 		var v router.Outcome
 		if json.Unmarshal(o.Body, &v) == nil { // what a later version wrote says nothing to this one
 			l.memory.Add(v)
+			if l.learner != nil {
+				l.learner.Add(v)
+			}
 		}
 	}
 	return l, nil
@@ -154,15 +164,9 @@ func (h *hands) candidates(ctx context.Context, t pipeline.Task, f router.Facts,
 	seen := func(a router.Arm) router.Seen { return l.memory.Of(f.Kind, a) }
 	var out []router.Candidate
 	if h.model.Name != "" {
-		a := router.Arm{Lane: router.Local, Model: h.model.Name, BestOf: bestOfArm(h.bestOf)}
-		guess := time.Duration(f.Prompt)*time.Second/guessRead + time.Duration(f.Output)*time.Second/guessWrite
-		stopped := ""
-		if f.Kind == "confirm" && h.traits.strength == 0 {
-			stopped = "it is only for trying things out: its opinion counts for nothing"
-		}
-		out = append(out, router.Candidate{
-			Stopped: stopped, Arm: a, Window: h.model.Window, Time: cmp.Or(pace[h.model.Name], guess), Family: h.traits.family, Strength: h.traits.strength, Remote: h.traits.remote, Seen: seen(a),
-		})
+		c := h.localArm(f)
+		c.Time, c.Seen = cmp.Or(pace[h.model.Name], c.Time), seen(c.Arm)
+		out = append(out, c)
 	}
 	l.mu.Unlock()
 	state := l.purse.lane.State()
@@ -200,6 +204,18 @@ func (h *hands) candidates(ctx context.Context, t pipeline.Task, f router.Facts,
 		}
 	}
 	return out, nil
+}
+
+// localArm is the local model as an arm, before anything was seen of it.
+func (h *hands) localArm(f router.Facts) router.Candidate {
+	c := router.Candidate{
+		Arm: router.Arm{Lane: router.Local, Model: h.model.Name, BestOf: bestOfArm(h.bestOf)}, Window: h.model.Window, Family: h.traits.family, Strength: h.traits.strength, Remote: h.traits.remote,
+		Time: time.Duration(f.Prompt)*time.Second/guessRead + time.Duration(f.Output)*time.Second/guessWrite,
+	}
+	if f.Kind == "confirm" && h.traits.strength == 0 {
+		c.Stopped = "it is only for trying things out: its opinion counts for nothing"
+	}
+	return c
 }
 
 // bestOfArm is how an arm says that one worker is asked.
@@ -279,6 +295,11 @@ func (h *hands) cascade(ctx context.Context, t pipeline.Task) (pipeline.Answered
 	if err != nil {
 		return pipeline.Answered{}, err
 	}
+	if h.lanes.learner != nil {
+		for i := range all {
+			all[i].Seen = router.Seen{} // it would count twice
+		}
+	}
 	d, err := h.lanes.table.Decide(c.facts, all)
 	if no := (*router.NoArmError)(nil); errors.As(err, &no) {
 		c.keep(ctx, router.Trail{Decision: d, Steps: []router.Step{{Action: router.Park, Why: no.Error()}}})
@@ -286,6 +307,7 @@ func (h *hands) cascade(ctx context.Context, t pipeline.Task) (pipeline.Answered
 	} else if err != nil {
 		return pipeline.Answered{}, err
 	}
+	d = h.lanes.learned(d, t)
 	trail, err := router.Run(ctx, d, c)
 	c.keep(ctx, trail)
 	if err != nil {
@@ -300,6 +322,19 @@ func (h *hands) cascade(ctx context.Context, t pipeline.Task) (pipeline.Answered
 		f := &job.Failure{Park: !c.soft, Reason: end.Why, Err: c.fatal, Fatal: c.fatal != nil && len(h.spec.Paid) == 0}
 		return pipeline.Answered{Calls: c.calls}, f
 	}
+}
+
+// learned puts a decision's arms into the order that the outcomes taught, where that is
+// on. The dice are the unit's, so that the same outcomes give the same order.
+func (l *lanes) learned(d router.Decision, t pipeline.Task) router.Decision {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.learner == nil {
+		return d
+	}
+	h := fnv.New64a()
+	fmt.Fprint(h, t.Job, "\x00", t.Unit)
+	return l.learner.Order(d, rand.New(rand.NewPCG(h.Sum64(), uint64(t.Attempt))))
 }
 
 // promptRoom is what the lane reckons with beyond a prompt's bytes: the frame of a request.
@@ -333,6 +368,9 @@ func (c *carrying) keep(ctx context.Context, t router.Trail) {
 		rows = append(rows, store.Outcome{At: time.Now(), Source: "work", Kind: o.Kind, Body: b})
 		c.h.lanes.mu.Lock()
 		c.h.lanes.memory.Add(o)
+		if c.h.lanes.learner != nil {
+			c.h.lanes.learner.Add(o)
+		}
 		c.h.lanes.mu.Unlock()
 	}
 	if len(rows) > 0 {

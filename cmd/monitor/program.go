@@ -101,7 +101,7 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 	root.AddCommand(
 		setupCommand{p}.command(), analysis{p}.command(), jobCommands{p}.command(), reportCommand{p}.command(),
 		engineCommands{p}.command(), modelCommands{p}.command(), doctorCommand{p}.command(), gpuCommand{p}.command(), planCommand{p}.command(), benchCommand{p}.command(),
-		serveCommand{p}.command(), psCommand{p}.command(), askCommand{p}.command(), explainCommand{p}.command(), costCommands{p}.command(), claudeCommands{p}.command(), devCommands{p}.command(),
+		serveCommand{p}.command(), psCommand{p}.command(), askCommand{p}.command(), explainCommand{p}.command(), costCommands{p}.command(), claudeCommands{p}.command(), devCommands{p}.command(), routeCommands{p}.command(),
 		configCommands{p}.command(), completionCommand(p, root), p.versionCommand(),
 	)
 	root.AddCommand(modelOrders(p)...)
