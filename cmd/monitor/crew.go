@@ -17,6 +17,7 @@ import (
 	"monitor/internal/job"
 	"monitor/internal/llm"
 	"monitor/internal/pipeline"
+	"monitor/internal/router"
 	"monitor/internal/runner"
 	"monitor/internal/scheduler"
 	"monitor/internal/store"
@@ -46,13 +47,19 @@ type hands struct {
 	saved     crew.Drawn // the energy that was stored for the job
 	// busy is how long the model worked for the job since then: a call takes one of its
 	// slots, and so that share of its time.
-	busy     time.Duration
-	failed   error
-	build    string
+	busy   time.Duration
+	failed error
+	build  string
+	notes  notes
+	counts map[string]int
+	fresh  map[string]int // counted now, not stored yet
+}
+
+// notes are what is known of a job's units while it runs.
+type notes struct {
 	doubts   map[string]bool   // units with a call in doubt; nil: not looked yet
 	evidence map[string]string // by unit: why its last answer was not taken
-	counts   map[string]int
-	fresh    map[string]int // counted now, not stored yet
+	pace     router.Pacer      // makes a budget last
 }
 
 // storeCounts is how many new counts are stored together: each commit waits for
@@ -64,7 +71,7 @@ const storeCounts = 256
 const jobTries = 5
 
 func newHands(p *Program, m pipeline.ModelSpec, flow string) *hands {
-	return &hands{p: p, model: m, flow: flow, bestOf: 1, evidence: map[string]string{}}
+	return &hands{p: p, model: m, flow: flow, bestOf: 1, notes: notes{evidence: map[string]string{}}}
 }
 
 // start brings the crew up, once. An engine that cannot be had stops the job: no
@@ -144,13 +151,13 @@ func (h *hands) Answer(ctx context.Context, t pipeline.Task) (pipeline.Answered,
 		return pipeline.Answered{}, &job.Failure{Park: true, Reason: why}
 	}
 	h.mu.Lock()
-	evidence := h.evidence[t.Unit]
+	evidence := h.notes.evidence[t.Unit]
 	h.mu.Unlock()
 	ans, err := h.local(ctx, t, t.Request(pipeline.Worker{Local: true, Attempt: t.Attempt}, evidence), h.bestOf)
 	if err == nil && !ans.Verdict.Usable && ans.Verdict.Err() != nil {
 		ans.Calls[0].Failed = ans.Verdict.Err().Error()
 		h.mu.Lock()
-		h.evidence[t.Unit] = ans.Calls[0].Failed
+		h.notes.evidence[t.Unit] = ans.Calls[0].Failed
 		h.mu.Unlock()
 	}
 	return ans, err

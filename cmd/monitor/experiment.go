@@ -152,7 +152,7 @@ func (p routeCommands) experiment(ctx context.Context, path string, f experiment
 	h := newHands(p.Program, spec.Model, id)
 	defer h.Close()
 	h.spec, h.lanes, h.traits = spec.Lanes, l, a.traitsOf(spec.Model)
-	h.doubts = map[string]bool{}
+	h.notes.doubts = map[string]bool{}
 	if spec.Model.Name != "" {
 		l.desk.Places(router.Arm{Lane: router.Local, Model: spec.Model.Name}, max(1, spec.Model.Workers))
 	}

@@ -39,9 +39,9 @@ type lanes struct {
 	// learner orders the arms where a replay found that better (monitor route replay); nil
 	// elsewhere.
 	learner *router.Learner
-	pace   map[string]time.Duration // by model: how long an answer took lately
-	halted string                   // why Claude is not asked any more
-	told   map[string]bool
+	pace    map[string]time.Duration // by model: how long an answer took lately
+	halted  string                   // why Claude is not asked any more
+	told    map[string]bool
 }
 
 // rememberedOutcomes is how many past outcomes count at the start: older ones are
@@ -230,7 +230,7 @@ func bestOfArm(n int) int {
 func (h *hands) doubtful(ctx context.Context, unit string) (bool, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.doubts == nil {
+	if h.notes.doubts == nil {
 		b := h.lanes.purse.books
 		// Whoever asks runs the job: what is open was left by a process that died.
 		if _, err := b.Doubt(ctx, h.flow, "its process died while it was on its way"); err != nil {
@@ -240,15 +240,15 @@ func (h *hands) doubtful(ctx context.Context, unit string) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		h.doubts = map[string]bool{}
+		h.notes.doubts = map[string]bool{}
 		for _, k := range all {
-			h.doubts[k.Unit] = true
+			h.notes.doubts[k.Unit] = true
 		}
 		if n := len(all); n > 0 {
 			h.lanes.say(fmt.Sprintf("%s of job %s in doubt: the process died while they were on their way. They count at their worst against the budget and are not made again by themselves (monitor cost --job %s)", plural(n, "call"), h.flow, h.flow))
 		}
 	}
-	return h.doubts[unit], nil
+	return h.notes.doubts[unit], nil
 }
 
 // carrying is one task on its way through its arms.
@@ -291,6 +291,11 @@ func (h *hands) cascade(ctx context.Context, t pipeline.Task) (pipeline.Answered
 			c.facts.Budget = &left
 		}
 	}
+	if c.facts.Budget != nil {
+		h.mu.Lock()
+		c.facts.Lambda = h.notes.pace.Lambda()
+		h.mu.Unlock()
+	}
 	all, err := h.candidates(ctx, t, c.facts, bytes+promptRoom, probe.MaxTokens)
 	if err != nil {
 		return pipeline.Answered{}, err
@@ -310,6 +315,7 @@ func (h *hands) cascade(ctx context.Context, t pipeline.Task) (pipeline.Answered
 	d = h.lanes.learned(d, t)
 	trail, err := router.Run(ctx, d, c)
 	c.keep(ctx, trail)
+	c.pace(ctx)
 	if err != nil {
 		return pipeline.Answered{Calls: c.calls}, err
 	}
@@ -379,6 +385,26 @@ func (c *carrying) keep(ctx context.Context, t router.Trail) {
 	if err != nil {
 		c.h.lanes.say(fmt.Sprintf("what was decided could not be stored, and cannot be explained later: %v", err))
 	}
+}
+
+// pace tells the job's pacer what the task cost, and what it might have: its share of what
+// is left of the tightest budget.
+func (c *carrying) pace(ctx context.Context) {
+	if c.facts.Budget == nil {
+		return
+	}
+	j, err := c.h.p.jobs.Get(context.WithoutCancel(ctx), c.h.flow)
+	if err != nil {
+		return // it is advice
+	}
+	var spent cost.Money
+	for _, o := range c.outcomes {
+		spent += o.Cost
+	}
+	left := max(1, j.Units.Total-j.Units.Done-j.Units.Cached-j.Units.Parked)
+	c.h.mu.Lock()
+	defer c.h.mu.Unlock()
+	c.h.notes.pace.Spent(spent, *c.facts.Budget/cost.Money(left))
 }
 
 // routeID is the name under which `monitor explain` finds a unit's decisions.
@@ -510,7 +536,7 @@ func (c *carrying) verdict(ans pipeline.Answered, err error) router.Verdict {
 		case errors.Is(err, errDoubt):
 			v.Class = router.Doubt
 			c.h.mu.Lock()
-			c.h.doubts[c.t.Unit] = true
+			c.h.notes.doubts[c.t.Unit] = true
 			c.h.mu.Unlock()
 		case errors.As(err, &over):
 			v.Class = router.OverBudget
