@@ -103,8 +103,6 @@ func (p costCommands) entries(ctx context.Context, calls []store.LedgerCall, dou
 		switch {
 		case c.Cost == nil:
 			e.State = cost.Unknown
-		case c.Partial:
-			e.State, e.Money = cost.Partial, cost.Money(*c.Cost)
 		default:
 			e.State, e.Money = cost.Settled, cost.Money(*c.Cost)
 		}
@@ -190,7 +188,7 @@ func (p costCommands) spent(ctx context.Context, id string, since time.Time, by 
 	} else if calls, err = books.CallsSince(ctx, since); err != nil {
 		return out, err
 	}
-	open, err := books.Intents(ctx, id, store.IntentOpen, store.IntentDoubt)
+	open, err := books.Intents(ctx, id, store.IntentOpen, store.IntentDoubt, store.IntentPartial)
 	if err != nil {
 		return out, err
 	}
@@ -204,6 +202,9 @@ func (p costCommands) spent(ctx context.Context, id string, since time.Time, by 
 				continue // it is on its way
 			}
 			k.Note = "its process died while it was on its way"
+		}
+		if k.State == store.IntentPartial {
+			k.Note = "what was seen of it is in the ledger, and this may come to that: " + k.Note
 		}
 		if k.Batch != "" && k.State == store.IntentOpen {
 			k.Note = "it is in a batch that has not ended"

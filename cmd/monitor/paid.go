@@ -129,14 +129,11 @@ func (p *purse) call(b bill, a claude.Ask, res claude.Result, began time.Time) (
 	c := job.Call{
 		Model: cmp.Or(res.Model, a.Model), Lane: "claude", Engine: cmp.Or(res.RequestID, res.MessageID), At: began,
 		Prompt: u.PromptTokens, Cached: u.CachedTokens, Output: u.OutputTokens, FirstToken: u.FirstToken, Duration: time.Since(began),
-		Money: job.Money{Kind: b.kind, Intent: a.ID, Written5m: u.Written5m, Written1h: u.Written1h, Batch: res.Batch, Partial: res.Money == claude.Partial},
+		Money: job.Money{Kind: b.kind, Intent: a.ID, Written5m: u.Written5m, Written1h: u.Written1h, Batch: res.Batch},
 	}
 	charged := cost.Charge{Working: "not charged"}
 	if res.Money == claude.Billed || res.Money == claude.Partial {
 		output := int64(u.OutputTokens)
-		if res.AtLeast { // it may have written on until it was told to stop
-			output = max(output, res.Sent.OutputAtMost)
-		}
 		sent := began
 		if !res.Sent.At.IsZero() {
 			sent = res.Sent.At // after whatever it waited for: the day that its worst case was reckoned by
@@ -152,12 +149,16 @@ func (p *purse) call(b bill, a claude.Ask, res claude.Result, began time.Time) (
 		if err != nil { // it was charged, and nobody knows how much: never as if it were nothing
 			worst, werr := p.book.Worst(cost.AtMost{Model: a.Model, At: sent, Prompt: max(res.Sent.PromptAtMost, int64(u.PromptTokens)), Output: max(res.Sent.OutputAtMost, output), Batch: res.Batch})
 			if c.Working = err.Error(); werr == nil {
-				c.Cost, c.Partial, c.Working = (*int64)(&worst), true, "counted at its worst case: "+err.Error()
+				c.Rest = int64(worst)
+				c.Cost, c.Working = new(int64(0)), "its price is not known, and all of its worst case is in doubt: "+err.Error()
 			}
 			return c, res.Money
 		}
-		if res.AtLeast {
-			charged.Working += ", at most"
+		if res.AtLeast { // it may have written on until it was told to stop
+			ask.Output = max(output, res.Sent.OutputAtMost)
+			if most, err := p.book.Cost(ask); err == nil {
+				c.Rest = int64(most.Money - charged.Money)
+			}
 		}
 	}
 	c.Cost, c.Working = (*int64)(&charged.Money), charged.Working

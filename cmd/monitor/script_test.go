@@ -24,8 +24,11 @@ const playVariable = "MONITOR_TEST_PLAY"
 
 func TestMain(m *testing.M) {
 	fakeengine.RunIfAsked()
-	if os.Getenv(playVariable) == "monitor" {
+	switch os.Getenv(playVariable) {
+	case "monitor":
 		os.Exit(run())
+	case "payer":
+		os.Exit(payer())
 	}
 	testscript.Main(m, map[string]func(){"monitor": func() { os.Exit(run()) }})
 }

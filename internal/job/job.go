@@ -143,10 +143,10 @@ type Money struct {
 	// arithmetic, for a reader who checks it.
 	Cost    *int64 `json:",omitempty"`
 	Working string `json:",omitempty"`
-	// Partial: the answer broke off, and what was counted may be less than what is
-	// charged; Cost is then the most that it can be.
-	Partial bool `json:",omitempty"`
-	Batch   bool `json:",omitempty"`
+	// Rest is what may be charged beyond Cost where an answer broke off and not all that
+	// was written was seen; 0 is nothing.
+	Rest  int64 `json:",omitempty"`
+	Batch bool  `json:",omitempty"`
 }
 
 // Outcome is what one attempt at a unit gave. Calls are stored even when the

@@ -22,12 +22,15 @@ func putCalls(ctx context.Context, tx dbos.Querier, id, unit string, attempt int
 	var args []any
 	for _, c := range all {
 		if c.Intent != "" {
-			state := "paid"
-			if c.Cost != nil && *c.Cost == 0 {
-				state = "free"
+			state := IntentPaid
+			switch {
+			case c.Rest > 0:
+				state = IntentPartial
+			case c.Cost != nil && *c.Cost == 0:
+				state = IntentFree
 			}
-			res, err := tx.Exec(ctx, `UPDATE intents SET state = $1, ended_ms = $2 WHERE id = $3 AND state IN ('open', 'doubt')`,
-				state, millis(c.At.Add(c.Duration)), plain(c.Intent))
+			res, err := tx.Exec(ctx, `UPDATE intents SET state = $1, ended_ms = $2, worst_pico = CASE WHEN $1 = 'partial' THEN $3 ELSE worst_pico END, note = $4 WHERE id = $5 AND state IN ('open', 'doubt')`,
+				string(state), millis(c.At.Add(c.Duration)), c.Rest, plain(map[bool]string{true: c.Failed}[c.Rest > 0]), plain(c.Intent))
 			if err != nil {
 				return n, err
 			}
@@ -39,12 +42,12 @@ func putCalls(ctx context.Context, tx dbos.Querier, id, unit string, attempt int
 		}
 		args = append(args, id, idText(unit), attempt, plain(c.Model), plain(c.Lane), plain(c.Engine), c.Prompt, c.Cached, c.Output,
 			c.FirstToken.Microseconds(), c.Duration.Microseconds(), millis(c.At), plain(c.Failed),
-			plain(c.Kind), plain(c.Intent), c.Written5m, c.Written1h, c.Cost, plain(c.Working), bit(c.Partial), bit(c.Batch))
+			plain(c.Kind), plain(c.Intent), c.Written5m, c.Written1h, c.Cost, plain(c.Working), c.Rest, bit(c.Batch))
 		n.calls++
 		n.Prompt, n.Cached, n.Output = n.Prompt+c.Prompt, n.Cached+c.Cached, n.Output+c.Output
 	}
 	return n, insert(ctx, tx, `INSERT INTO calls (job, unit, attempt, model, lane, engine, prompt_tokens, cached_tokens, output_tokens,
-		first_us, duration_us, at_ms, failed, kind, intent, written_5m, written_1h, cost_pico, working, partial, batch)`, "", k, args)
+		first_us, duration_us, at_ms, failed, kind, intent, written_5m, written_1h, cost_pico, working, rest_pico, batch)`, "", k, args)
 }
 
 // bit is how both databases keep a yes or no.
@@ -79,7 +82,7 @@ func (b Books) CallsSince(ctx context.Context, t time.Time) ([]LedgerCall, error
 
 func ledger(ctx context.Context, q dbos.Querier, where string, args ...any) ([]LedgerCall, error) {
 	rows, err := q.Query(ctx, `SELECT job, unit, attempt, model, lane, engine, prompt_tokens, cached_tokens, output_tokens,
-		first_us, duration_us, at_ms, failed, kind, intent, written_5m, written_1h, cost_pico, working, partial, batch
+		first_us, duration_us, at_ms, failed, kind, intent, written_5m, written_1h, cost_pico, working, rest_pico, batch
 		FROM calls `+where+` ORDER BY id`, args...)
 	if err != nil {
 		return nil, err
@@ -89,14 +92,14 @@ func ledger(ctx context.Context, q dbos.Querier, where string, args ...any) ([]L
 	for rows.Next() {
 		var c LedgerCall
 		var unit string
-		var first, duration, at, partial, batch int64
+		var first, duration, at, batch int64
 		if err := rows.Scan(&c.Job, &unit, &c.Attempt, &c.Model, &c.Lane, &c.Engine, &c.Prompt, &c.Cached, &c.Output,
-			&first, &duration, &at, &c.Failed, &c.Kind, &c.Intent, &c.Written5m, &c.Written1h, &c.Cost, &c.Working, &partial, &batch); err != nil {
+			&first, &duration, &at, &c.Failed, &c.Kind, &c.Intent, &c.Written5m, &c.Written1h, &c.Cost, &c.Working, &c.Rest, &batch); err != nil {
 			return nil, err
 		}
 		c.Unit, c.At = unitID(unit), when(at)
 		c.FirstToken, c.Duration = time.Duration(first)*time.Microsecond, time.Duration(duration)*time.Microsecond
-		c.Partial, c.Batch = partial != 0, batch != 0
+		c.Batch = batch != 0
 		out = append(out, c)
 	}
 	return out, rows.Err()

@@ -37,6 +37,9 @@ const (
 	IntentDoubt IntentState = "doubt"
 	IntentPaid  IntentState = "paid"
 	IntentFree  IntentState = "free"
+	// Partial: its call is in the ledger with what was seen of it, and Worst is what may be
+	// charged beyond that.
+	IntentPartial IntentState = "partial"
 )
 
 // KeptIntent is an intent as it is stored.
@@ -143,8 +146,8 @@ func spent(ctx context.Context, q dbos.Querier, l Limit) (s Spent, err error) {
 	}
 	// A sum of BIGINTs is a NUMERIC in Postgres.
 	err = q.QueryRow(ctx, `SELECT CAST(COALESCE((SELECT SUM(cost_pico) FROM calls WHERE `+calls+`), 0) AS BIGINT),
-		CAST(COALESCE((SELECT SUM(worst_pico) FROM intents WHERE state IN ('open', 'doubt') AND `+intents+`), 0) AS BIGINT),
-		CAST(COALESCE((SELECT SUM(worst_pico) FROM intents WHERE state = 'doubt' AND `+intents+`), 0) AS BIGINT)`, arg).Scan((*int64)(&s.Settled), (*int64)(&s.Reserved), (*int64)(&s.Doubtful))
+		CAST(COALESCE((SELECT SUM(worst_pico) FROM intents WHERE state IN ('open', 'doubt', 'partial') AND `+intents+`), 0) AS BIGINT),
+		CAST(COALESCE((SELECT SUM(worst_pico) FROM intents WHERE state IN ('doubt', 'partial') AND `+intents+`), 0) AS BIGINT)`, arg).Scan((*int64)(&s.Settled), (*int64)(&s.Reserved), (*int64)(&s.Doubtful))
 	return s, err
 }
 
@@ -215,8 +218,8 @@ func (b Books) Intents(ctx context.Context, id string, states ...IntentState) ([
 	return all, b.s.Explain(err)
 }
 
-// Resolve closes an intent in doubt with what a person or the lane found out: what it
-// did cost. The row of the ledger has that amount and no tokens.
+// Resolve closes an intent in doubt, or a partial one, with what a person or the lane
+// found out: what it did cost in all. The row of the ledger has that amount and no tokens.
 func (b Books) Resolve(ctx context.Context, id string, amount cost.Money, note string) error {
 	return b.s.Explain(b.s.tx(ctx, func(q dbos.Querier) error {
 		found, err := intents(ctx, q, `WHERE id = $1`, id)
@@ -225,10 +228,22 @@ func (b Books) Resolve(ctx context.Context, id string, amount cost.Money, note s
 			return err
 		case len(found) == 0:
 			return fmt.Errorf("there is no intent %q", id)
-		case found[0].State != IntentDoubt:
+		case found[0].State != IntentDoubt && found[0].State != IntentPartial:
 			return fmt.Errorf("the intent %q is not in doubt, it is %s", id, found[0].State)
 		}
 		in, pico := found[0], int64(amount)
+		if in.State == IntentPartial { // a part of it is in the ledger
+			var known int64
+			if err := q.QueryRow(ctx, `SELECT CAST(COALESCE(SUM(cost_pico), 0) AS BIGINT) FROM calls WHERE intent = $1`, id).Scan(&known); err != nil {
+				return err
+			}
+			if pico -= known; pico < 0 {
+				return fmt.Errorf("%s of it are in the ledger already: at least that was charged", cost.Money(known))
+			}
+			if _, err := q.Exec(ctx, `UPDATE intents SET state = 'doubt' WHERE id = $1`, id); err != nil {
+				return err
+			}
+		}
 		_, err = putCalls(ctx, q, in.Job, in.Unit, in.Attempt, []job.Call{{
 			Model: in.Model, Lane: in.Lane, At: in.At, Failed: "in doubt: " + note,
 			Money: job.Money{Kind: in.Kind, Intent: in.ID, Cost: &pico, Working: note},

@@ -114,6 +114,38 @@ func TestWhatWasOnItsWayIsInDoubt(t *testing.T) {
 	})
 }
 
+// Of an answer that broke off the ledger has what was seen, and the rest is reserved until
+// somebody knows.
+func TestWhatBrokeOffIsKnownInPart(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, c store.Config) {
+		s := opened(t, c)
+		defer s.Close()
+		ctx, b := t.Context(), store.BooksOf(s)
+		if _, err := b.Intend(ctx, intent("one", 100), nil); err != nil {
+			t.Fatal(err)
+		}
+		cut := paid("one", 30)
+		cut.Rest, cut.Failed = 50, "the stream broke off"
+		if err := b.Settle(ctx, "j", "file:a.go", 1, []job.Call{cut}); err != nil {
+			t.Fatal(err)
+		}
+		limit := store.Limit{Job: "j", Amount: 1000}
+		if sp, err := b.Spent(ctx, limit); err != nil || sp != (store.Spent{Settled: 30, Reserved: 50, Doubtful: 50}) {
+			t.Errorf("%+v (%v)", sp, err)
+		}
+		if err := b.Resolve(ctx, "one", 20, "too little"); err == nil {
+			t.Error("less than was seen was taken for the whole")
+		}
+		if err := b.Resolve(ctx, "one", 45, "the bill has it"); err != nil {
+			t.Fatal(err)
+		}
+		if sp, err := b.Spent(ctx, limit); err != nil || sp != (store.Spent{Settled: 45}) {
+			t.Errorf("%+v (%v)", sp, err)
+		}
+	})
+}
+
 // hasty is the bug that the books exist to prevent: it looks first and writes then.
 func hasty(ctx context.Context, b store.Books, in store.Intent, l store.Limit) error {
 	sp, err := b.Spent(ctx, l)

@@ -94,8 +94,9 @@ func thirdSchema() migration {
 func fourthSchema() migration {
 	m := migration{
 		// What may cost money is written down before it is sent. state: open until its
-		// call is stored; free when nothing was charged; paid; or doubt when the process
-		// died in between.
+		// call is stored; free when nothing was charged; paid; partial when its answer broke
+		// off, and worst_pico is what may be charged beyond its call; or doubt when the
+		// process died in between.
 		`CREATE TABLE intents (
 			id TEXT PRIMARY KEY, job TEXT NOT NULL, unit TEXT NOT NULL, attempt BIGINT NOT NULL,
 			lane TEXT NOT NULL, model TEXT NOT NULL, kind TEXT NOT NULL, batch TEXT NOT NULL,
@@ -115,7 +116,7 @@ func fourthSchema() migration {
 	}
 	for _, c := range []string{
 		"kind TEXT NOT NULL DEFAULT ''", "intent TEXT NOT NULL DEFAULT ''", "written_5m BIGINT NOT NULL DEFAULT 0", "written_1h BIGINT NOT NULL DEFAULT 0",
-		"cost_pico BIGINT", "working TEXT NOT NULL DEFAULT ''", "partial BIGINT NOT NULL DEFAULT 0", "batch BIGINT NOT NULL DEFAULT 0",
+		"cost_pico BIGINT", "working TEXT NOT NULL DEFAULT ''", "rest_pico BIGINT NOT NULL DEFAULT 0", "batch BIGINT NOT NULL DEFAULT 0",
 	} {
 		m = append(m, "ALTER TABLE calls ADD COLUMN "+c)
 	}
