@@ -34,7 +34,13 @@ type hybrid struct {
 
 func newHybrid(t testing.TB, files int, s fakeengine.Script, cfg claudemock.Config) *hybrid {
 	t.Helper()
-	h := &hybrid{stage: newStage(t, files, s)}
+	return beside(t, newStage(t, files, s), cfg)
+}
+
+// beside gives a stage a stand-in for Claude.
+func beside(t testing.TB, s *stage, cfg claudemock.Config) *hybrid {
+	t.Helper()
+	h := &hybrid{stage: s}
 	cfg.Keys = []string{canaryKey}
 	var err error
 	if h.mock, err = claudemock.New(cfg); err != nil {
@@ -58,7 +64,11 @@ func newHybrid(t testing.TB, files int, s fakeengine.Script, cfg claudemock.Conf
 // config adds to the config file.
 func (h *hybrid) config(text string) {
 	h.t.Helper()
-	f, err := os.OpenFile(filepath.Join(h.home, "config", "config.yaml"), os.O_APPEND|os.O_WRONLY, 0o600)
+	name := filepath.Join(h.home, "config", "config.yaml")
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		h.t.Fatal(err)
+	}
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err == nil {
 		_, err = f.WriteString(text)
 		err = errors.Join(err, f.Close())
