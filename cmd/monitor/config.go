@@ -23,16 +23,16 @@ func (p configCommands) command() *cobra.Command {
 	path := &cobra.Command{Use: "path", Short: "Print the folders and files that are used", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if asJSON {
-				return p.json(map[string]string{"config": p.folders.configFile(), "models": p.folders.modelsFile(), "cards": p.folders.cardsFile(), "profiles": p.folders.profilesFile(), "data": p.folders.Data, "cache": p.folders.Cache})
+				return p.json(map[string]string{"config": p.folders.configFile(), "models": p.folders.modelsFile(), "cards": p.folders.cardsFile(), "profiles": p.folders.profilesFile(), "prices": p.folders.pricesFile(), "routes": p.folders.routesFile(), "data": p.folders.Data, "cache": p.folders.Cache})
 			}
-			p.printf("config   %s\nmodels   %s\ncards    %s\nprofiles %s\ndata     %s\ncache    %s\n", p.folders.configFile(), p.folders.modelsFile(), p.folders.cardsFile(), p.folders.profilesFile(), p.folders.Data, p.folders.Cache)
+			p.printf("config   %s\nmodels   %s\ncards    %s\nprofiles %s\nprices   %s\nroutes   %s\ndata     %s\ncache    %s\n", p.folders.configFile(), p.folders.modelsFile(), p.folders.cardsFile(), p.folders.profilesFile(), p.folders.pricesFile(), p.folders.routesFile(), p.folders.Data, p.folders.Cache)
 			return nil
 		}}
 	path.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
 	c.AddCommand(show, path,
 		&cobra.Command{Use: "schema", Short: "Print the JSON schema of the config file", Args: cobra.NoArgs,
 			RunE: func(*cobra.Command, []string) error { _, err := p.Stdout.Write(settingsSchema); return err }},
-		&cobra.Command{Use: "validate [FILE]", Short: "Check the config file, your models, cards and profiles", Args: cobra.MaximumNArgs(1),
+		&cobra.Command{Use: "validate [FILE]", Short: "Check the config file, your models, cards, profiles, prices and routes", Args: cobra.MaximumNArgs(1),
 			RunE: func(_ *cobra.Command, args []string) error { return p.configValidate(args) }},
 	)
 	return c
@@ -81,7 +81,13 @@ func (p configCommands) configValidate(args []string) error {
 	if _, err := p.folders.cards(); err != nil {
 		return err
 	}
-	for _, f := range []string{name, p.folders.modelsFile(), p.folders.cardsFile(), p.folders.profilesFile()} {
+	if _, err := (costCommands(p)).book(); err != nil {
+		return err
+	}
+	if _, err := (analysis(p)).routes(); err != nil {
+		return err
+	}
+	for _, f := range []string{name, p.folders.modelsFile(), p.folders.cardsFile(), p.folders.profilesFile(), p.folders.pricesFile(), p.folders.routesFile()} {
 		if _, err := os.Stat(f); errors.Is(err, fs.ErrNotExist) {
 			p.printf("%s: not there, the defaults are in force\n", f)
 		} else {

@@ -82,9 +82,14 @@ func deadline(s string, now time.Time) (later bool, err error) {
 	return false, usage("--deadline %s: give tomorrow, a time such as 36h, or a day such as 2026-11-28 that is still to come", s)
 }
 
+// pinsClaude says that a pin is Claude, or one of its models.
+func pinsClaude(pin string) bool {
+	return pin == string(router.Claude) || strings.HasPrefix(pin, "claude-")
+}
+
 // wantsClaude says whether an order may go to Claude, and whether to nobody else.
 func wantsClaude(l pipeline.LanesSpec) (may, only bool) {
-	claudePin := l.Pin == string(router.Claude) || strings.HasPrefix(l.Pin, "claude")
+	claudePin := pinsClaude(l.Pin)
 	switch {
 	case l.Policy == string(router.LocalOnly), l.Pin != "" && !claudePin:
 		return false, false
@@ -99,8 +104,12 @@ func (p analysis) settle(spec *pipeline.AnalyzeSpec, l *lanes) error {
 	s := &spec.Lanes
 	s.Policy = cmp.Or(s.Policy, p.settings.Route.Policy)
 	may, only := wantsClaude(*s)
-	if s.Policy == string(router.LocalOnly) && only {
-		return usage("--lane %s and the policy local-only exclude each other", s.Pin)
+	pinned := pinsClaude(s.Pin)
+	switch {
+	case s.Policy == string(router.LocalOnly) && pinned, s.Policy == string(router.ClaudeOnly) && s.Pin != "" && !pinned:
+		return usage("--lane %s and the policy %s exclude each other", s.Pin, s.Policy)
+	case s.Pin != "" && !pinned && s.Pin != string(router.Local) && s.Pin != spec.Model.Name:
+		return usage("--lane %s: give local, claude, a model of Claude's, or the local model (%s)", s.Pin, spec.Model.Name)
 	}
 	switch {
 	case l == nil && only:
