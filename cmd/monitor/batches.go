@@ -281,6 +281,19 @@ func (b *batcher) fail(job, id string, err error) {
 	}
 }
 
+// settle waits for the end of a batch that nobody waits for, and writes what was charged
+// into the ledger.
+func (b *batcher) settle(ctx context.Context, job, id string) error {
+	ended := make(chan error, 1)
+	b.work.Go(func() { ended <- b.follow(job, id) })
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // follow waits for the end of a batch and hands its results out.
 func (b *batcher) follow(job, id string) error {
 	row, err := b.row(job, id)

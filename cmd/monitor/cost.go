@@ -159,8 +159,10 @@ type spending struct {
 	PaidResult *cost.Money     `json:"paid_per_result_usd,omitempty"`
 	Comparison cost.Comparison `json:"comparison"`
 	Doubt      []doubtJSON     `json:"in_doubt,omitempty"`
-	Local      string          `json:"local,omitempty"`
-	entries    []cost.Entry
+	// Cached is what Claude's cache saved, below zero where it cost more than it saved.
+	Cached  cost.Money `json:"cache_saved_usd"`
+	Local   string     `json:"local,omitempty"`
+	entries []cost.Entry
 }
 
 type doubtJSON struct {
@@ -234,6 +236,14 @@ func (p costCommands) spent(ctx context.Context, id string, since time.Time, by 
 	b, err := p.book()
 	if err != nil {
 		return out, err
+	}
+	for _, e := range out.entries {
+		if e.Lane == "local" || e.Tokens.Read+e.Tokens.Write5m+e.Tokens.Write1h == 0 {
+			continue
+		}
+		if m, err := b.Cached(cost.Call{Model: e.Model, At: e.At, Tokens: e.Tokens, Batch: e.Batch}); err == nil {
+			out.Cached += m
+		}
 	}
 	out.Comparison = cost.Compare(out.entries, b, p.claudeModels(), time.Now())
 	if id != "" {
@@ -369,6 +379,12 @@ func (p costCommands) costBlock(s spending) {
 	}
 	if s.Local != "" {
 		p.printf("Local      %s\n", s.Local)
+	}
+	switch {
+	case s.Cached > 0:
+		p.printf("Cache      saved %s against prompts sent fresh\n", s.Cached)
+	case s.Cached < 0:
+		p.printf("Cache      cost %s more than prompts sent fresh: too few calls shared a beginning\n", -s.Cached)
 	}
 	label := "Instead    "
 	for _, c := range s.Comparison.Columns {

@@ -479,7 +479,7 @@ const (
 func (c *carrying) tryClaude(ctx context.Context, arm router.Ranked, evidence string) (ans pipeline.Answered, err error) {
 	r := c.t.Request(pipeline.Worker{Attempt: c.t.Attempt}, evidence)
 	r.Effort = arm.Effort
-	a := claude.Ask{Model: arm.Model, Request: r, CacheTTL: 5 * time.Minute}
+	a := claude.Ask{Model: arm.Model, Request: r, CacheTTL: c.cacheFor(arm.Model, r)}
 	for try := 1; ; try++ {
 		if arm.Batch {
 			ans, err = c.h.lanes.batch.ask(ctx, c.bill, a, len(c.outcomes), c.t.Judge)
@@ -525,6 +525,28 @@ func (c *carrying) tryClaude(ctx context.Context, arm router.Ranked, evidence st
 		}
 	}
 	return ans, err
+}
+
+// cacheFor is how long the shared beginning of a prompt is to be kept at Claude's: five
+// minutes where enough of the job is left that writing it costs less than sending it
+// fresh each time, else not at all.
+func (c *carrying) cacheFor(model string, r llm.Request) time.Duration {
+	shared := 0
+	for _, m := range r.Messages[:r.Shared] {
+		shared += len(m.Text)
+	}
+	rates, err := c.h.lanes.purse.book.Rates(model, time.Now(), int64(c.facts.Prompt))
+	if err != nil {
+		return 0
+	}
+	left := int64(2) // until the first unit has ended
+	if j, err := c.h.p.jobs.Get(context.Background(), c.h.flow); err == nil {
+		left = int64(j.Units.Total - j.Units.Done - j.Units.Cached - j.Units.Parked)
+	}
+	if worth, _ := rates.Warm(int64(shared/3), left, false); worth {
+		return 5 * time.Minute
+	}
+	return 0
 }
 
 // verdict says as data what became of an attempt.

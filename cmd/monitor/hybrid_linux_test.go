@@ -370,6 +370,26 @@ func TestBatchesSurviveAKill(t *testing.T) {
 	}
 }
 
+// A cancelled job ends its batches, and what was charged until then is in the ledger.
+func TestACancelledJobEndsItsBatches(t *testing.T) {
+	t.Parallel()
+	h := newHybrid(t, 6, fakeengine.Script{}, claudemock.Config{Batch: claudemock.BatchTimes{Length: time.Hour}})
+	first := h.begin("analyze", "--policy", "claude-only", "--deadline", "tomorrow", h.repo)
+	until(t, "a batch is on its way", func() bool { return h.mock.Bill().Requests["POST /v1/messages/batches"] > 0 })
+	<-time.After(time.Second)
+	id := h.newest().ID
+	_ = first.Process.Kill()
+	_ = first.Wait()
+	out := h.must("jobs", "cancel", id)
+	if !strings.Contains(out, "cancelled the batch") {
+		t.Errorf("%s", out)
+	}
+	total, doubt := h.spentBy(id)
+	if bill := h.billed(); total.Money != bill || len(doubt) != 0 {
+		t.Errorf("the ledger has %s, the bill %s, %d in doubt", total.Money, bill, len(doubt))
+	}
+}
+
 // serve has the lanes for all its jobs.
 func TestServeAsksClaudeToo(t *testing.T) {
 	t.Parallel()

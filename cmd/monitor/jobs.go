@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -110,13 +111,47 @@ func (p jobCommands) command() *cobra.Command {
 				return err
 			}
 			p.printf("cancelled %s\n", j.ID)
-			return nil
+			return p.cancelBatches(ctx, j.ID)
 		})
 	})
 	sub("rm ID", "Remove a job that does not run; its reports go too, its answers stay in the cache", func(ctx context.Context, id string) error {
 		return p.withJob(ctx, id, func(j job.Job) error { return p.jobRemove(ctx, j) })
 	})
 	return c
+}
+
+// batchPatience is how long a cancelled batch is waited for: Anthropic ends what it has
+// begun first.
+const batchPatience = time.Minute
+
+// cancelBatches ends what a cancelled job has in Claude's batches, and writes what was
+// charged into the ledger.
+func (p jobCommands) cancelBatches(ctx context.Context, id string) error {
+	all, err := store.BooksOf(p.store).Batches(ctx, id)
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(b store.Batch) bool { return b.State != store.BatchSent })
+	if len(all) == 0 {
+		return nil
+	}
+	l, err := analysis(p).openLanes(ctx, nil)
+	if err != nil || l == nil {
+		return errors.Join(err, missing("%s of it are at Claude's and go on, since there is no key to end them with; type: monitor claude login", plural(len(all), "batch")))
+	}
+	defer l.close()
+	ctx, cancel := context.WithTimeout(ctx, batchPatience)
+	defer cancel()
+	for _, b := range all {
+		if _, err := l.purse.lane.CancelBatch(ctx, b.Remote); err != nil {
+			return fmt.Errorf("the batch %s could not be cancelled and goes on: %w", b.Remote, err)
+		}
+		if err := l.batch.settle(ctx, id, b.ID); err != nil {
+			return fmt.Errorf("the batch %s was cancelled, and what was charged is not known yet: %w; monitor cost --job %s lists it", b.Remote, err, id)
+		}
+		p.printf("cancelled the batch %s\n", b.Remote)
+	}
+	return nil
 }
 
 // withJob opens the store for reading and finds a job.

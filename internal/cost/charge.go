@@ -251,3 +251,15 @@ func (r Rates) Warm(shared, calls int64, hour bool) (worth bool, saved Money) {
 	}
 	return cached < fresh, fresh - cached
 }
+
+// Cached is what a cache saved of a call, or cost it where that is below zero: against all
+// of its prompt sent fresh.
+func (b *Book) Cached(c Call) (Money, error) {
+	got, err := b.Amount(c)
+	if err != nil {
+		return 0, err
+	}
+	c.Tokens = Tokens{Fresh: c.Prompt(), Output: c.Output}
+	fresh, err := b.Amount(c)
+	return fresh - got, err
+}

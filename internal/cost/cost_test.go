@@ -436,3 +436,20 @@ func TestComparisonOfBatchesAndDoubt(t *testing.T) {
 		t.Errorf("%d of a result of which not all is known", m)
 	}
 }
+
+func TestWhatACacheSaved(t *testing.T) {
+	b, now := book(t), day("2026-11-25")
+	for want, tokens := range map[string]Tokens{
+		"0.02375": {Fresh: 100, Read: 12_500, Output: 5}, // at $2 fresh and $0.10 from the cache
+		"-0.0005": {Fresh: 100, Write5m: 1_000, Output: 5},
+		"0":       {Fresh: 100, Output: 5},
+	} {
+		got, err := b.Cached(Call{Model: "claude-sonnet-5-5", At: now, Tokens: tokens})
+		if err != nil || got.Decimal() != want {
+			t.Errorf("%+v saved %s (%v), want %s", tokens, got.Decimal(), err, want)
+		}
+	}
+	if _, err := b.Cached(Call{Model: "nobody", At: now}); err == nil {
+		t.Error("what an unknown model saved was told")
+	}
+}
