@@ -79,13 +79,27 @@ type Cascade struct {
 	last     *Verdict
 	evidence []string
 	done     bool
+	// lanes: somebody could not be had, so the failures do not say that the task is hard.
+	lanes bool
 }
 
 // NewCascade begins one.
 func NewCascade(d Decision) *Cascade { return &Cascade{left: append([]Ranked(nil), d.Arms...)} }
 
-// Left are the arms that were not tried yet, in their order.
-func (c *Cascade) Left() []Ranked { return c.left }
+// Left are the arms that may be tried next, in their order: those that were not tried yet,
+// the spare ones only when there are no others, and somebody could not be had.
+func (c *Cascade) Left() []Ranked {
+	var out []Ranked
+	for _, r := range c.left {
+		if !r.Spare {
+			out = append(out, r)
+		}
+	}
+	if len(out) == 0 && (c.lanes || c.last == nil) {
+		return c.left
+	}
+	return out
+}
 
 // Evidence is what the gates found so far, for who tries next; "" at the beginning.
 func (c *Cascade) Evidence() string {
@@ -99,10 +113,11 @@ func (c *Cascade) Evidence() string {
 // and calls Report; the other actions are the end. arm is one of Left that a Desk gave,
 // for an action that begins another arm; nil takes the first.
 func (c *Cascade) Next() Step {
+	left := c.Left()
 	switch v := c.last; {
 	case c.done:
 		return Step{Action: Park, Why: "it has ended"}
-	case v == nil && len(c.left) > 0:
+	case v == nil && len(left) > 0:
 		return Step{Action: Attempt, Why: "the first of the list"}
 	case v != nil && v.Passed:
 		c.done = true
@@ -110,7 +125,7 @@ func (c *Cascade) Next() Step {
 	case v != nil && c.now != nil && !c.repaired && (v.Class == Syntax || v.Class == Content):
 		c.repaired = true
 		return Step{Action: Repair, Arm: c.now.Arm, Why: fmt.Sprintf("%s: one more try with the evidence", v.Class)}
-	case v != nil && len(c.left) > 0:
+	case v != nil && len(left) > 0:
 		who := "the one before"
 		if c.now != nil {
 			who = c.now.Arm.String()
@@ -124,6 +139,9 @@ func (c *Cascade) Next() Step {
 	why := "there is no arm"
 	if len(c.evidence) > 0 {
 		why = "every arm failed: " + strings.Join(c.evidence, "; ")
+	}
+	for _, r := range c.left {
+		why += fmt.Sprintf("; %s was not asked, since what is left for it is not worth the wait", r.Arm)
 	}
 	return Step{Action: Park, Why: why}
 }
@@ -148,6 +166,7 @@ func (c *Cascade) Report(v Verdict) {
 		return
 	}
 	c.usable = c.usable || v.Usable
+	c.lanes = c.lanes || v.Class != Syntax && v.Class != Content
 	if c.now != nil {
 		c.evidence = append(c.evidence, fmt.Sprintf("%s: %s: %s", c.now.Arm, v.Class, v.Evidence))
 	}

@@ -37,7 +37,7 @@ func (t *Table) decide(f Facts, all []Candidate, bug fault) (Decision, error) {
 	}
 	d.Arms = make([]Ranked, 0, len(all))
 	for _, c := range all {
-		if why := excluded(f, c, d.Policy, pin, bug); why != "" {
+		if why := excluded(&f, &c, d.Policy, pin, bug); why != "" {
 			d.Out = append(d.Out, Excluded{c.Arm, why})
 			continue
 		}
@@ -55,16 +55,16 @@ func (t *Table) decide(f Facts, all []Candidate, bug fault) (Decision, error) {
 	if len(d.Arms) == 0 {
 		return d, &NoArmError{k.Name, d.Out, hint(f, d, pin)}
 	}
-	order(&d, at)
-	stop(&d, f)
-	t.expect(&d)
+	t.order(&d, at)
+	stop(&d, &f)
+	expect(&d)
 	d.Why = because(d, k, pin)
 	return d, nil
 }
 
 // excluded says why an arm may not answer; "" where it may. Privacy is looked at first:
 // nothing that follows can let such an arm in again.
-func excluded(f Facts, c Candidate, p Policy, pin string, bug fault) string {
+func excluded(f *Facts, c *Candidate, p Policy, pin string, bug fault) string {
 	claude := c.Lane == Claude
 	switch {
 	case f.Private && c.leaves() && !(bug == "a pin goes before privacy" && pin != ""):
@@ -122,7 +122,7 @@ func sorted(d *Decision) []int {
 // leaves says whether a task that an arm gets leaves this machine, or is charged by
 // somebody. The lane is asked too: who forgot to say so of a candidate must not make
 // a private task leave.
-func (c Candidate) leaves() bool { return c.Paid || c.Remote || c.Lane != Local }
+func (c *Candidate) leaves() bool { return c.Paid || c.Remote || c.Lane != Local }
 
 // pseudo is how many tries the prior counts for (formula 6).
 const pseudo = 4
@@ -130,26 +130,26 @@ const pseudo = 4
 // rank works out an arm's own figures. They depend on no other arm.
 func (t *Table) rank(d Demand, f Facts, c Candidate) Ranked {
 	p := t.prior(d, c.Strength)
-	p = (p*pseudo + max(0, c.Seen.Passed)) / (pseudo + max(0, c.Seen.Passed) + max(0, c.Seen.Failed))
 	if c.BestOf > 1 { // tries at the same task fail together: half as good as independent ones
 		p = 1 - math.Pow(1-p, 1+float64(c.BestOf-1)/2)
 	}
+	p = shrink(p, c.Seen)
 	for range min(max(f.Failures, 0), 8) {
 		p *= float64(t.Later) / 100
 	}
 	p = min(max(p, 0.01), 0.99)
 	r := Ranked{Candidate: c, Chance: p}
-	price := pacedCost(c.Cost, f) + gateCost + perTime(c.Time, hour(f))
+	price := pacedCost(c.Cost, &f) + gateCost + perTime(c.Time, hour(&f))
 	r.Index = scale(price, 1/p)
 	return r
 }
 
 // pacedCost is a cost as it counts at the budget's pace (formula 7).
-func pacedCost(c cost.Money, f Facts) cost.Money {
+func pacedCost(c cost.Money, f *Facts) cost.Money {
 	return scale(c, 1+float64(max(0, f.Lambda))/1000)
 }
 
-func hour(f Facts) cost.Money {
+func hour(f *Facts) cost.Money {
 	if f.Hour > 0 {
 		return f.Hour
 	}
@@ -170,13 +170,41 @@ func perTime(d time.Duration, hour cost.Money) cost.Money {
 	return scale(hour, max(0, d).Hours())
 }
 
-// order sorts the arms by what the policy looks at; equal ones stay as at has them.
-func order(d *Decision, at []int) {
-	keys := make([][3]float64, len(d.Arms))
-	for i := range d.Arms {
-		keys[i] = orderKey(d, &d.Arms[i])
+// order puts the arms into the order of the policy, one after the other: the next is the
+// best of those that are left, given that all before it failed. Equal ones stay as at has
+// them.
+func (t *Table) order(d *Decision, at []int) {
+	hard := t.shares
+	var few [32]curve // most decisions have fewer arms, and need no memory for it
+	curves := append(few[:0], make([]curve, len(d.Arms))...)
+	var fewKeys [32][3]float64
+	keys := append(fewKeys[:0], make([][3]float64, len(d.Arms))...)
+	for _, j := range at {
+		curves[j] = t.passes(d.Arms[j].Chance)
 	}
-	slices.SortStableFunc(at, func(i, j int) int { return slices.Compare(keys[i][:], keys[j][:]) })
+	// at[:place] are chosen.
+	for place := range at {
+		left := at[place:]
+		best := 0
+		if place <= places {
+			for i, j := range left {
+				r := &d.Arms[j]
+				r.Then = then(r, &hard, &curves[j], place)
+				if keys[j] = orderKey(d, r, r.Then); less(&keys[j], &keys[left[best]]) {
+					best = i
+				}
+			}
+		}
+		if place == places {
+			slices.SortStableFunc(left, func(i, j int) int { return slices.Compare(keys[i][:], keys[j][:]) })
+			best = 0
+		}
+		j := left[best]
+		copy(left[1:], left[:best]) // those before it stay in their order
+		left[0] = j
+		d.Arms[j].Then = then(&d.Arms[j], &hard, &curves[j], place)
+		hard.failed(&curves[j])
+	}
 	// In place: a decision is asked for often, and this is most of its memory. What was
 	// at a place before i has gone to where at sent it.
 	for i, j := range at {
@@ -188,9 +216,42 @@ func order(d *Decision, at []int) {
 	d.Arms = d.Arms[:len(at)]
 }
 
-// orderKey is what the policy orders an arm by, the smallest first.
-func orderKey(d *Decision, r *Ranked) [3]float64 {
-	z, lane := float64(r.Index), 0.0
+// places is up to which one the next arm is chosen given all that failed; those after it keep the
+// order that they had there. Nobody comes that far, and it would cost the most.
+const places = 6
+
+func less(x, y *[3]float64) bool {
+	for i := range x {
+		if x[i] != y[i] {
+			return x[i] < y[i]
+		}
+	}
+	return false
+}
+
+// then is an arm's chance after so many failures that left the task so hard, moved by what was
+// seen there.
+func then(r *Ranked, hard *hardness, q *curve, failures int) float64 {
+	if failures == 0 {
+		return r.Chance
+	}
+	p := hard.chance(q)
+	if s := &r.After[min(failures, len(r.After))-1]; s.Passed+s.Failed > 0 {
+		return shrink(p, *s)
+	}
+	return p
+}
+
+// shrink moves a chance by what was seen (formula 6).
+func shrink(p float64, s Seen) float64 {
+	passed := max(0, s.Passed)
+	return min(max((float64(p*pseudo)+passed)/(pseudo+passed+max(0, s.Failed)), 0.01), 0.99)
+}
+
+// orderKey is what the policy orders an arm by that passes with the chance p, the smallest
+// first.
+func orderKey(d *Decision, r *Ranked, p float64) [3]float64 {
+	z, lane := float64(r.Index)*r.Chance/p, 0.0
 	if r.Lane == Claude {
 		lane = 1
 	}
@@ -199,12 +260,12 @@ func orderKey(d *Decision, r *Ranked) [3]float64 {
 	}
 	switch d.Policy {
 	case Cheapest:
-		return [3]float64{float64(scale(r.Cost+gateCost, 1/r.Chance))}
+		return [3]float64{float64(r.Cost+gateCost) / p}
 	case Fastest:
 		if r.Batch { // its time says nothing: it is within a day
 			return [3]float64{1, z}
 		}
-		return [3]float64{0, r.Time.Seconds() / r.Chance}
+		return [3]float64{0, r.Time.Seconds() / p}
 	case Best:
 		return [3]float64{-float64(r.Strength), -r.Chance, z}
 	case Hybrid:
@@ -244,32 +305,47 @@ func compare(x, y Arm) int {
 	return 1
 }
 
-// stop cuts the list where the next success would cost more than a result is worth. The
-// first arm always stays: somebody asked for the task.
-func stop(d *Decision, f Facts) {
+// stop cuts the list where the next success would cost more than a result is worth
+// (formula 5: stop when z > R). The first arm always stays: somebody asked for the task. An
+// arm that is not too dear but too slow for what is left for it stays as a spare: those before it
+// may not be there at all, which says nothing about the task.
+func stop(d *Decision, f *Facts) {
 	worth := cmp.Or(f.Worth, DefaultWorth)
+	alone := f.Private || d.Policy == LocalOnly || f.Pin != "" // nobody else may do it
 	kept := d.Arms[:1]
-	for _, r := range d.Arms[1:] {
-		if price := scale(pacedCost(r.Cost, f)+gateCost, 1/r.Chance); r.CostKnown && price > worth {
-			why := fmt.Sprintf("a success by it would cost %s, and a result is worth %s", price, worth)
+	for i := range d.Arms[1:] {
+		r := &d.Arms[i+1]
+		// Who is left out is not seen any more, so a bad stretch must not do it: even two
+		// deviations above what was seen would be too dear.
+		likely := r.Then
+		s := &r.After[min(i, len(r.After)-1)]
+		if n := max(0, s.Passed) + max(0, s.Failed); n > 0 {
+			likely = min(likely+2*math.Sqrt(likely*(1-likely)/(pseudo+1+n)), 1)
+		}
+		if price := scale(pacedCost(r.Cost, f)+gateCost, 1/likely); r.CostKnown && price > worth {
+			why := fmt.Sprintf("after those before it a success by it would cost %s or more, and a result is worth %s", price, worth)
 			if f.Lambda > 0 {
 				why += fmt.Sprintf("; costs count %.1f times, so that the budget lasts", 1+float64(f.Lambda)/1000)
 			}
 			d.Out = append(d.Out, Excluded{r.Arm, why})
 			continue
 		}
-		kept = append(kept, r)
+		r.Spare = !alone && !f.Later && d.Policy != Best && scale(pacedCost(r.Cost, f)+gateCost+perTime(r.Time, hour(f)), 1/likely) > worth
+		kept = append(kept, *r)
 	}
 	d.Arms = kept
 }
 
 // expect works out what the cascade costs and how likely it ends well (formula 3).
-func (t *Table) expect(d *Decision) {
-	reach, sum, later := 1.0, 0.0, 1.0
-	for _, r := range d.Arms {
+func expect(d *Decision) {
+	reach, sum := 1.0, 0.0
+	for i := range d.Arms {
+		r := &d.Arms[i]
+		if r.Spare {
+			continue
+		}
 		sum += reach * float64(r.Cost+gateCost)
-		reach *= 1 - r.Chance*later
-		later *= float64(t.Later) / 100
+		reach *= 1 - r.Then
 	}
 	d.Expected, d.Chance = cost.Money(math.Round(sum)), 1-reach
 }
@@ -280,7 +356,7 @@ func (r Ranked) why(f Facts) string {
 	if !r.CostKnown {
 		money = "an unknown price"
 	}
-	return fmt.Sprintf("%d %% likely to pass, for %s in about %s: %s a success, waiting at %s an hour included", int(math.Round(100*r.Chance)), money, r.Time.Round(time.Millisecond), r.Index, hour(f))
+	return fmt.Sprintf("%d %% likely to pass when asked first, for %s in about %s: %s a success, waiting at %s an hour included", int(math.Round(100*r.Chance)), money, r.Time.Round(time.Millisecond), r.Index, hour(&f))
 }
 
 func because(d Decision, k Kind, pin string) string {
@@ -339,7 +415,14 @@ func (d Decision) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n", d.Why)
 	for i, r := range d.Arms {
-		fmt.Fprintf(&b, "  %d. %s: %s\n", i+1, r.Arm, r.why(d.Facts))
+		fmt.Fprintf(&b, "  %d. %s: %s", i+1, r.Arm, r.why(d.Facts))
+		if i > 0 {
+			fmt.Fprintf(&b, "; %d %% likely where those before it failed", int(math.Round(100*r.Then)))
+		}
+		if r.Spare {
+			b.WriteString(", which is not worth the wait: only if they cannot be had")
+		}
+		b.WriteString("\n")
 	}
 	for _, o := range d.Out {
 		fmt.Fprintf(&b, "  not %s: %s\n", o.Arm, o.Why)

@@ -25,6 +25,8 @@ type kindsFile struct {
 	Kinds   []Kind           `yaml:"kinds"`
 	Chances map[Demand][]int `yaml:"chances"`
 	Later   int              `yaml:"later"`
+	// Luck is how much luck counts against difficulty, in percent.
+	Luck int `yaml:"luck"`
 }
 
 //go:embed kinds.yaml
@@ -34,7 +36,9 @@ var kindsYAML []byte
 // the user's rules. It does not change after it was made.
 type Table struct {
 	kindsFile
-	rules []Rule
+	rules  []Rule
+	curves [101]curve
+	shares hardness
 }
 
 // NewTable reads the table that is built in, and the user's rules (routes.yaml), which may
@@ -65,6 +69,11 @@ func NewTable(rulesYAML []byte, name string) (*Table, error) {
 	if t.Later < 1 || t.Later > 100 {
 		f.Add("later", "must be 1 to 100 %")
 	}
+	if t.Luck < 1 || t.Luck > 1000 {
+		f.Add("luck", "must be 1 to 1000 %")
+	}
+	at, shares := difficulties()
+	t.curves, t.shares = curvesOf(at, float64(t.Luck)/100), shares
 	if err := f.Err(); err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ import (
 // with what Memory saw is better there (docs/decisions/0071-cascade.md). The candidates of its decisions have no Seen: what
 // was seen would count twice.
 type Learner struct {
-	later   float64
+	table   *Table
 	buckets map[bucket]Seen
 	pool    map[pooled]Seen
 	// met is how many outcomes had been seen when an arm was offered first.
@@ -42,7 +42,7 @@ type pooled struct {
 
 // NewLearner makes one that has seen nothing: it begins with the decision's own chances.
 func NewLearner(t *Table) *Learner {
-	return &Learner{later: float64(t.Later) / 100, buckets: map[bucket]Seen{}, pool: map[pooled]Seen{}, met: map[Arm]int{}}
+	return &Learner{table: t, buckets: map[bucket]Seen{}, pool: map[pooled]Seen{}, met: map[Arm]int{}}
 }
 
 // The bounds of the size bands, in tokens of the prompt: a small window, a usual one, what
@@ -105,11 +105,11 @@ func (s Seen) after(passed bool) Seen {
 	return s
 }
 
-// posterior is the Beta of an arm at its place: (α, β).
-func (l *Learner) posterior(f Facts, a Arm, chance float64, failures int) (alpha, beta float64) {
+// posterior is the Beta of an arm at its place: (α, β). prior is its chance there before
+// anything was seen.
+func (l *Learner) posterior(f Facts, a Arm, prior float64, failures int) (alpha, beta float64) {
 	k := int8(min(max(failures, 0), mostFailures))
 	p := l.pool[pooled{k, a}]
-	prior := min(max(chance*math.Pow(l.later, float64(failures)), 0.01), 0.99)
 	mean := (pseudo*prior + p.Passed) / (pseudo + p.Passed + p.Failed)
 	s := l.buckets[bucket{f.Kind, f.Language, sizeOf(f.Prompt), k, a}]
 	return pseudo*mean + s.Passed, pseudo*(1-mean) + s.Failed
@@ -159,6 +159,7 @@ func (l *Learner) Order(d Decision, dice *rand.Rand) Decision {
 	// that means nothing, so that the same dice fall the same.
 	slices.SortFunc(left, func(x, y Ranked) int { return compare(x.Arm, y.Arm) })
 	arms := make([]Ranked, 0, len(left))
+	hard := l.table.shares
 	worth := cmp.Or(d.Facts.Worth, DefaultWorth)
 	for len(left) > 0 {
 		best, z, lowest := -1, math.Inf(1), math.MaxInt
@@ -171,7 +172,7 @@ func (l *Learner) Order(d Decision, dice *rand.Rand) Decision {
 				continue
 			}
 			a := own(left[i].Arm)
-			alpha, beta := l.posterior(d.Facts, a, left[i].Chance, len(arms))
+			alpha, beta := l.posterior(d.Facts, a, l.prior(left[i], &hard, len(arms)), len(arms))
 			index := priceOf(d, left[i]) / max(drawBeta(dice, alpha, beta), 1e-3)
 			if l.fresh(a) && left[i].Cost <= worth {
 				index = -1
@@ -184,13 +185,16 @@ func (l *Learner) Order(d Decision, dice *rand.Rand) Decision {
 		left = slices.Delete(left, best, best+1)
 		// Who is left out is not seen any more, so one bad stretch must not do it: even two
 		// deviations above what was seen would be too dear.
-		alpha, beta := l.posterior(d.Facts, own(r.Arm), r.Chance, len(arms))
+		alpha, beta := l.posterior(d.Facts, own(r.Arm), l.prior(r, &hard, len(arms)), len(arms))
 		n := alpha + beta
 		likely := alpha/n + 2*math.Sqrt(alpha*beta/(n+1))/n
-		if price := scale(pacedCost(r.Cost, d.Facts)+gateCost, 1/likely); len(arms) > 0 && r.CostKnown && z >= 0 && price > worth {
+		if price := scale(pacedCost(r.Cost, &d.Facts)+gateCost, 1/likely); len(arms) > 0 && r.CostKnown && z >= 0 && price > worth {
 			d.Out = append(slices.Clip(d.Out), Excluded{r.Arm, fmt.Sprintf("by what was learned a success by it would cost %s or more after %d failures, and a result is worth %s", price, len(arms), worth)})
 			continue
 		}
+		q := l.table.passes(r.Chance)
+		hard.failed(&q)
+		r.Spare = r.Spare && len(arms) > 0
 		arms = append(arms, r)
 	}
 	d.Arms = arms
@@ -198,11 +202,20 @@ func (l *Learner) Order(d Decision, dice *rand.Rand) Decision {
 	return d
 }
 
+// prior is what an arm's chance is at its place by the table.
+func (l *Learner) prior(r Ranked, hard *hardness, failures int) float64 {
+	if failures == 0 {
+		return r.Chance
+	}
+	q := l.table.passes(r.Chance)
+	return hard.chance(&q)
+}
+
 // priceOf is what an arm's try costs for its order, in Money as a float.
 func priceOf(d Decision, r Ranked) float64 {
-	m := pacedCost(r.Cost, d.Facts) + gateCost
+	m := pacedCost(r.Cost, &d.Facts) + gateCost
 	if d.Policy != Cheapest {
-		m += perTime(r.Time, hour(d.Facts))
+		m += perTime(r.Time, hour(&d.Facts))
 	}
 	return float64(m)
 }

@@ -1,7 +1,6 @@
 package router
 
 import (
-	"fmt"
 	"math"
 	"time"
 
@@ -31,37 +30,48 @@ type Outcome struct {
 
 // Memory is what was seen of arms, by kind of task: each further outcome makes those
 // before it count a little less (formula 6, γ = 0.997). It is a value for one goroutine.
-type Memory struct{ seen map[string]Seen }
+type Memory struct{ seen map[memoryKey]Seen }
 
 const discount = 0.997
 
-func memoryKey(kind string, a Arm) string {
-	return fmt.Sprintf("%s\x00%s\x00%s", kind, a.Lane, a.Model)
+// memoryKey: that a model was asked for the best of several is another arm, as it passes
+// more often; how much it thought, and whether in a batch, is not.
+type memoryKey struct {
+	kind           string
+	lane           Lane
+	model          string
+	best, failures int
+}
+
+func keyOf(kind string, a Arm, failures int) memoryKey {
+	return memoryKey{kind, a.Lane, a.Model, max(1, a.BestOf), min(max(failures, 0), 3)}
 }
 
 // Add takes an outcome in. An attempt that says nothing about the model (no budget, no
 // connection) is left out.
 func (m *Memory) Add(o Outcome) {
-	switch o.Class {
-	case Unavailable, OverBudget, Doubt:
+	if o.Class.silent() {
 		return
 	}
 	if m.seen == nil {
-		m.seen = map[string]Seen{}
+		m.seen = map[memoryKey]Seen{}
 	}
-	k := memoryKey(o.Kind, o.Arm)
-	s := m.seen[k]
-	s.Passed, s.Failed = s.Passed*discount, s.Failed*discount
-	if o.Passed {
-		s.Passed++
-	} else {
-		s.Failed++
-	}
-	m.seen[k] = s
+	k := keyOf(o.Kind, o.Arm, o.Failures)
+	m.seen[k] = m.seen[k].after(o.Passed)
 }
 
-// Of is what was seen of an arm at a kind of task.
-func (m *Memory) Of(kind string, a Arm) Seen {
-	s := m.seen[memoryKey(kind, a)]
+// Of is what was seen of an arm at a kind of task where it was asked first: Candidate.Seen.
+func (m *Memory) Of(kind string, a Arm) Seen { return m.of(kind, a, 0) }
+
+// After is what was seen of it after one, two, and three or more failures: Candidate.After.
+func (m *Memory) After(kind string, a Arm) (s [3]Seen) {
+	for i := range s {
+		s[i] = m.of(kind, a, i+1)
+	}
+	return s
+}
+
+func (m *Memory) of(kind string, a Arm, failures int) Seen {
+	s := m.seen[keyOf(kind, a, failures)]
 	return Seen{math.Round(100*s.Passed) / 100, math.Round(100*s.Failed) / 100}
 }

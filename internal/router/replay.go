@@ -305,20 +305,21 @@ func decider(v *view, p Policy, learned bool) (func(*rand.Rand) player, error) {
 	for a := range v.arms {
 		candidates[a] = v.candidate(a)
 	}
+	later := slices.ContainsFunc(v.arms, func(a Arm) bool { return a.Batch })
 	return func(dice *rand.Rand) player {
 		var memory Memory
 		learner := NewLearner(v.o.Table)
 		candidates := slices.Clone(candidates)
 		return func(i int) (s spent) {
 			t := v.trials[i]
-			f := Facts{Kind: t.kind, Language: t.language, Prompt: t.prompt, Policy: p, Hour: v.o.Hour, Worth: v.o.Worth, Later: true}
+			f := Facts{Kind: t.kind, Language: t.language, Prompt: t.prompt, Policy: p, Hour: v.o.Hour, Worth: v.o.Worth, Later: later}
 			all := make([]Candidate, 0, len(candidates))
 			for a, c := range candidates {
 				if v.cell(i, a).state == missing {
 					continue
 				}
 				if !learned {
-					c.Seen = memory.Of(t.kind, v.arms[a])
+					c.Seen, c.After = memory.Of(t.kind, v.arms[a]), memory.After(t.kind, v.arms[a])
 				}
 				all = append(all, c)
 			}
@@ -330,6 +331,9 @@ func decider(v *view, p Policy, learned bool) (func(*rand.Rand) player, error) {
 				d = learner.Order(d, dice)
 			}
 			for k, r := range d.Arms {
+				if r.Spare && k > 0 {
+					continue // what is missing in a matrix is not asked at all
+				}
 				a := v.indexOf(r.Arm)
 				v.try(i, a, &s)
 				candidates[a] = v.follow(candidates[a], v.cell(i, a))

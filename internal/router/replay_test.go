@@ -37,6 +37,56 @@ func TestWorldsAreTheReferences(t *testing.T) {
 	}
 }
 
+// What fails at a task says how hard it is: what is left for the next arm is what the worlds
+// show. Arms that have nothing to do with each other would be far off.
+func TestFailuresSayWhatIsLeft(t *testing.T) {
+	o, err := WorldOptions().complete()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := Worlds{}.Matrix().see(o)
+	check := func(table *Table) (worst float64) {
+		for _, order := range [][]int{{0, 1}, {0, 2}, {0, 3}, {2, 3}, {2, 1}, {0, 2, 1}, {0, 2, 3}, {0, 1, 2, 3}, {3, 2}, {0, 2, 3, 1}} {
+			before, next := order[:len(order)-1], order[len(order)-1]
+			hard := table.shares
+			for _, a := range before {
+				q := table.passes(v.quality(a))
+				hard.failed(&q)
+			}
+			reached, passes := 0.0, 0.0
+			for i := range v.trials {
+				if !v.walk(i, before).solved {
+					reached++
+					if v.cell(i, next).state == passed {
+						passes++
+					}
+				}
+			}
+			q := table.passes(v.quality(next))
+			d := hard.chance(&q) - passes/reached
+			t.Logf("%v: %.3f, and the worlds %.3f", order, hard.chance(&q), passes/reached)
+			worst = max(worst, d, -d)
+		}
+		return worst
+	}
+	if d := check(table); d > 0.06 {
+		t.Errorf("off by %.3f", d)
+	}
+	alone := *table
+	alone.Luck = 1000
+	at, _ := difficulties()
+	alone.curves = curvesOf(at, 10)
+	if d := check(&alone); d < 0.3 {
+		t.Errorf("arms that have nothing to do with each other are off by %.3f only: the check sees nothing", d)
+	}
+	for p := 0.05; p < 1; p += 0.1 {
+		q := table.passes(p)
+		if got := table.shares.chance(&q); max(got-p, p-got) > 0.02 {
+			t.Errorf("asked first it passes with %.3f, want %.2f", got, p)
+		}
+	}
+}
+
 // oursHolds is the promise: what ships is never below the best fixed cascade, which knows
 // the trials in hindsight. It is held to it on worlds that nothing was fitted to, and
 // while they change.
@@ -45,7 +95,13 @@ func oursHolds(m *Matrix, o Options, p Policy) error {
 	if err != nil {
 		return err
 	}
-	if r := c.Results[0]; r.FixedRegret.Low > 0 {
+	// Where time has a price the fixed cascade knows in hindsight which arm is too slow to be
+	// asked at all, and ours has to see it at each kind of task: a hundredth of the bill.
+	slack := cost.Money(0)
+	if o.Hour > 0 {
+		slack = c.Results[0].Bill.Mean / 100
+	}
+	if r := c.Results[0]; r.FixedRegret.Low > slack {
 		return fmt.Errorf("%s costs %s a task more than the best fixed cascade %v (%s to %s)\n%s", r.Strategy, signed(r.FixedRegret.Mean), c.Fixed, signed(r.FixedRegret.Low), signed(r.FixedRegret.High), c.Text())
 	}
 	return nil
@@ -61,7 +117,7 @@ func worlds() map[string]Worlds {
 		"an arm is new":              {Change: 300, Cheaper: -1, Worse: -1, New: 2},
 	}
 	for name, w := range all {
-		w.Seeds, w.Dice = 60, 7 // nothing was fitted to these
+		w.Seeds, w.Dice = 24, 7 // nothing was fitted to these
 		all[name] = w
 	}
 	return all
@@ -70,9 +126,14 @@ func worlds() map[string]Worlds {
 func TestOursIsNeverBelowTheBestFixedCascade(t *testing.T) {
 	for name, w := range worlds() {
 		m := w.Matrix()
-		for _, p := range []Policy{Hybrid, Cheapest} {
-			if err := oursHolds(m, WorldOptions(), p); err != nil {
-				t.Errorf("%s: %v", name, err)
+		timed := WorldOptions()
+		timed.Hour = DefaultHour
+		for _, c := range []struct {
+			p Policy
+			o Options
+		}{{Hybrid, WorldOptions()}, {Cheapest, WorldOptions()}, {Hybrid, timed}} {
+			if err := oursHolds(m, c.o, c.p); err != nil {
+				t.Errorf("%s, %s an hour: %v", name, c.o.Hour, err)
 			}
 		}
 	}

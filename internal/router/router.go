@@ -18,11 +18,22 @@
 // is out, with the reason. The rest is ordered by z = (c + v + λt) / p, the price of a
 // success (Weitzman's rule for boxes that pass or fail; reference §3.3, formula 5): c is
 // the arm's expected cost, v the gate's, t its time, λ the price of an hour, and p the
-// chance that it passes, given how many tries failed before. The list ends where the
-// cheapest success left costs more than a result is worth.
+// chance that it passes, given who failed before: arms fail at the same tasks, so the next
+// one is chosen by what is left for it (hardness), and a weak arm after a strong one is
+// worth little however cheap. The list ends where the cheapest success left costs more than
+// a result is worth.
 //
 // p begins as a figure of the demand and the model's strength (kinds.yaml) and is moved
 // by what was seen: a Beta posterior with four pseudo-counts (formula 6).
+//
+// # Whether that is good
+//
+// A Matrix holds what became of arms at tasks, from an experiment or from work, one line of
+// JSON an attempt. Replay plays strategies on it: what Decide says under a policy, and
+// those that the reference wants beside it (§3.4), each with its bill, its regret against the
+// best fixed cascade in hindsight and against an oracle, and bands. Worlds are matrices
+// that are made up. Learner is another order, by draws from what was seen; Recommend
+// says whether it is to be used, and by replay alone.
 package router
 
 import (
@@ -125,7 +136,10 @@ type Candidate struct {
 	Strength int    `json:"strength"`
 	// Stopped says why the arm cannot be had now; "" is that it can.
 	Stopped string `json:"stopped,omitempty"`
-	Seen    Seen   `json:"seen,omitzero"`
+	// Seen is what became of it at tasks like this one where it was asked first; After
+	// where one, two, and three or more tries had failed before.
+	Seen  Seen    `json:"seen,omitzero"`
+	After [3]Seen `json:"after,omitzero"`
 }
 
 // Facts are what is known of a task.
@@ -161,11 +175,16 @@ type Facts struct {
 type Ranked struct {
 	Candidate
 	// Chance that it passes if it is asked first, given Facts.Failures: an arm's figures
-	// hang on no other arm. Decision.Chance and Expected count the failures before it.
+	// hang on no other arm.
 	Chance float64 `json:"chance"`
-	// Index is the expected price of a success by it; the list is in its order where the
-	// policy has no other.
+	// Index is the expected price of a success by it, if it is asked first.
 	Index cost.Money `json:"index"`
+	// Then is its chance at its place: when those before it failed. The list is in the
+	// order of the price of a success by that, where the policy has no other.
+	Then float64 `json:"then"`
+	// Spare: it is not asked where those before it failed at the task itself, since what is
+	// left for it is not worth the wait; only where they could not be had.
+	Spare bool `json:"spare,omitempty"`
 }
 
 // Excluded is an arm that is not in the list.

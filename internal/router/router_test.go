@@ -57,7 +57,7 @@ func TestPoliciesOrderTheArms(t *testing.T) {
 	}{
 		"a card begins on the GPU":                       {Facts{Kind: "card"}, "qwen-1.5b qwen-32b haiku opus"},
 		"an overview begins with the strongest":          {Facts{Kind: "overview"}, "opus haiku qwen-32b qwen-1.5b"},
-		"what is mixed begins with the cheapest success": {Facts{Kind: "confirm"}, "haiku qwen-1.5b opus qwen-32b"},
+		"what is mixed begins with the cheapest success": {Facts{Kind: "confirm"}, "haiku opus qwen-32b qwen-1.5b"},
 		"private stays":                                  {Facts{Kind: "overview", Private: true}, "qwen-32b qwen-1.5b"},
 		"local-only":                                     {Facts{Kind: "card", Policy: LocalOnly}, "qwen-1.5b qwen-32b"},
 		"claude-only":                                    {Facts{Kind: "card", Policy: ClaudeOnly}, "haiku opus"},
