@@ -218,7 +218,7 @@ func (t *Table) order(d *Decision, at []int) {
 
 // places is up to which one the next arm is chosen given all that failed; those after it keep the
 // order that they had there. Nobody comes that far, and it would cost the most.
-const places = 6
+const places = 4
 
 func less(x, y *[3]float64) bool {
 	for i := range x {

@@ -146,7 +146,8 @@ func free(d Decision, r Ranked) (group int, ok bool) {
 }
 
 // Order puts the arms of a decision into the order of what was learned; the same dice
-// give the same order. Figures of the arms stay what Decide stated.
+// give the same order. Costs and chances of the arms stay what Decide stated; Then is
+// what was learned.
 func (l *Learner) Order(d Decision, dice *rand.Rand) Decision {
 	if len(d.Arms) == 0 {
 		return d
@@ -194,7 +195,7 @@ func (l *Learner) Order(d Decision, dice *rand.Rand) Decision {
 		}
 		q := l.table.passes(r.Chance)
 		hard.failed(&q)
-		r.Spare = r.Spare && len(arms) > 0
+		r.Then, r.Spare = alpha/n, r.Spare && len(arms) > 0
 		arms = append(arms, r)
 	}
 	d.Arms = arms

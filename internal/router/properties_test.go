@@ -252,7 +252,10 @@ func orderHolds(d, after Decision) error {
 		return fmt.Errorf("%d arms in and %d out became %d and %d", len(d.Arms), len(d.Out), len(after.Arms), len(after.Out))
 	}
 	for i, r := range after.Arms {
-		at := slices.IndexFunc(d.Arms, func(o Ranked) bool { return reflect.DeepEqual(o, r) })
+		at := slices.IndexFunc(d.Arms, func(o Ranked) bool {
+			o.Then, o.Spare = r.Then, r.Spare // they are of its place
+			return reflect.DeepEqual(o, r)
+		})
 		if at < 0 {
 			return fmt.Errorf("%s was not in the list, or its figures were others", r.Arm)
 		}
@@ -372,6 +375,40 @@ rules:
 		"routes.yaml:5: rules[2].name: the rule does nothing", "routes.yaml:6: rules[3].over", "rules[3].effort", "rules[3].path", "rules[3].policy"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in\n%v", want, err)
+		}
+	}
+}
+
+// A slow arm after a strong one is asked where that could not be had, and not where it failed
+// at the task; a pinned or private task has nobody else, and asks it in any case.
+func TestASlowArmIsASpare(t *testing.T) {
+	slow := local("slow", 1)
+	slow.Time = 100 * time.Second
+	all := []Candidate{claude("opus", 4, cent), slow}
+	for name, c := range map[string]struct {
+		f     Facts
+		class Class
+		tried string
+		end   string
+	}{
+		"it failed at the task": {Facts{Kind: "overview"}, Content, "opus opus", "slow (local) was not asked"},
+		"it could not be had":   {Facts{Kind: "overview"}, Unavailable, "opus slow", "every check passed"},
+		"nobody waits":          {Facts{Kind: "overview", Later: true}, Content, "opus opus slow", "every check passed"},
+	} {
+		d, err := table.Decide(c.f, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := &gate{verdicts: map[string][]Verdict{"opus": {{Class: c.class}, {Class: c.class}}, "slow": {{Passed: true}}}}
+		trail, err := Run(t.Context(), d, g)
+		if err != nil || strings.Join(g.tried, " ") != c.tried || !strings.Contains(trail.End().Why, c.end) {
+			t.Errorf("%s: %q, %s (%v), want %q\n%s", name, g.tried, trail.End().Why, err, c.tried, d.Text())
+		}
+	}
+	for _, f := range []Facts{{Kind: "overview", Private: true}, {Kind: "overview", Pin: "local"}, {Kind: "overview", Policy: LocalOnly}} {
+		d, err := table.Decide(f, []Candidate{local("quick", 2), slow})
+		if err != nil || len(d.Arms) != 2 || d.Arms[0].Spare || d.Arms[1].Spare {
+			t.Errorf("%+v: %v (%v)", f, d.Text(), err)
 		}
 	}
 }
