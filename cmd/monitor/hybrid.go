@@ -161,11 +161,14 @@ func (h *hands) candidates(ctx context.Context, t pipeline.Task, f router.Facts,
 	for k, v := range l.pace {
 		pace[k] = v
 	}
-	seen := func(a router.Arm) router.Seen { return l.memory.Of(f.Kind, a) }
+	seen := func(c *router.Candidate) {
+		c.Seen, c.After = l.memory.Of(f.Kind, c.Arm), l.memory.After(f.Kind, c.Arm)
+	}
 	var out []router.Candidate
 	if h.model.Name != "" {
 		c := h.localArm(f)
-		c.Time, c.Seen = cmp.Or(pace[h.model.Name], c.Time), seen(c.Arm)
+		c.Time = cmp.Or(pace[h.model.Name], c.Time)
+		seen(&c)
 		out = append(out, c)
 	}
 	l.mu.Unlock()
@@ -198,7 +201,7 @@ func (h *hands) candidates(ctx context.Context, t pipeline.Task, f router.Facts,
 			}
 			c.Cost, c.CostKnown = expected.Money, err == nil
 			l.mu.Lock()
-			c.Seen = seen(a)
+			seen(&c)
 			l.mu.Unlock()
 			out = append(out, c)
 		}
@@ -302,7 +305,7 @@ func (h *hands) cascade(ctx context.Context, t pipeline.Task) (pipeline.Answered
 	}
 	if h.lanes.learner != nil {
 		for i := range all {
-			all[i].Seen = router.Seen{} // it would count twice
+			all[i].Seen, all[i].After = router.Seen{}, [3]router.Seen{} // it would count twice
 		}
 	}
 	d, err := h.lanes.table.Decide(c.facts, all)
