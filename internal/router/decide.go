@@ -315,15 +315,16 @@ func stop(d *Decision, f *Facts) {
 	kept := d.Arms[:1]
 	for i := range d.Arms[1:] {
 		r := &d.Arms[i+1]
-		// Who is left out is not seen any more, so a bad stretch must not do it: even two
-		// deviations above what was seen would be too dear.
-		likely := r.Then
+		// Who is left out is not seen any more, so neither a guess about what is left for him
+		// nor a bad stretch must do it: he is out when even two deviations above what was
+		// seen of him at this place would be too dear, and before that as if asked first.
+		likely := r.Chance
 		s := &r.After[min(i, len(r.After)-1)]
-		if n := max(0, s.Passed) + max(0, s.Failed); n > 0 {
-			likely = min(likely+2*math.Sqrt(likely*(1-likely)/(pseudo+1+n)), 1)
+		if n := max(0, s.Passed) + max(0, s.Failed); n >= pseudo {
+			likely = min(r.Then+2*math.Sqrt(r.Then*(1-r.Then)/(pseudo+1+n)), 1)
 		}
 		if price := scale(pacedCost(r.Cost, f)+gateCost, 1/likely); r.CostKnown && price > worth {
-			why := fmt.Sprintf("after those before it a success by it would cost %s or more, and a result is worth %s", price, worth)
+			why := fmt.Sprintf("a success by it would cost %s or more, and a result is worth %s", price, worth)
 			if f.Lambda > 0 {
 				why += fmt.Sprintf("; costs count %.1f times, so that the budget lasts", 1+float64(f.Lambda)/1000)
 			}

@@ -379,11 +379,12 @@ rules:
 	}
 }
 
-// A slow arm after a strong one is asked where that could not be had, and not where it failed
-// at the task; a pinned or private task has nobody else, and asks it in any case.
+// A slow arm that was seen to be good for little after others is asked where those could not be
+// had, and not where they failed at the task; a pinned or private task has nobody else, and asks it in any case.
 func TestASlowArmIsASpare(t *testing.T) {
 	slow := local("slow", 1)
 	slow.Time = 100 * time.Second
+	slow.After[0] = Seen{Failed: 20}
 	all := []Candidate{claude("opus", 4, cent), slow}
 	for name, c := range map[string]struct {
 		f     Facts
