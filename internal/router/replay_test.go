@@ -69,7 +69,7 @@ func TestFailuresSayWhatIsLeft(t *testing.T) {
 		}
 		return worst
 	}
-	if d := check(table); d > 0.06 {
+	if d := check(table); d > 0.02 {
 		t.Errorf("off by %.3f", d)
 	}
 	alone := *table
