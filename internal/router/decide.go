@@ -202,8 +202,12 @@ func (t *Table) order(d *Decision, at []int) {
 		j := left[best]
 		copy(left[1:], left[:best]) // those before it stay in their order
 		left[0] = j
-		d.Arms[j].Then = then(&d.Arms[j], &hard, &curves[j], place)
-		hard.failed(&curves[j])
+		if place > places {
+			d.Arms[j].Then = then(&d.Arms[j], &hard, &curves[j], place)
+		}
+		if place <= 2*places { // after that it is as hard as can be
+			hard.failed(&curves[j])
+		}
 	}
 	// In place: a decision is asked for often, and this is most of its memory. What was
 	// at a place before i has gone to where at sent it.
@@ -332,7 +336,9 @@ func stop(d *Decision, f *Facts) {
 			continue
 		}
 		r.Spare = !alone && !f.Later && d.Policy != Best && scale(pacedCost(r.Cost, f)+gateCost+perTime(r.Time, hour(f)), 1/likely) > worth
-		kept = append(kept, *r)
+		if kept = kept[:len(kept)+1]; &kept[len(kept)-1] != r {
+			kept[len(kept)-1] = *r
+		}
 	}
 	d.Arms = kept
 }

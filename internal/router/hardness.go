@@ -76,7 +76,8 @@ func (h *hardness) failed(q *curve) {
 		*h = hardness{levels - 1: 1}
 		return
 	}
+	all = 1 / all
 	for l := range h {
-		h[l] /= all
+		h[l] *= all
 	}
 }
