@@ -440,7 +440,7 @@ func (c *carrying) Try(ctx context.Context, arm router.Ranked, evidence string, 
 		c.kept = &ans
 	}
 	o := router.Outcome{
-		Task: c.t.Unit, Kind: c.t.Kind, Language: c.t.Language, Prompt: c.facts.Prompt, Arm: arm.Arm, Failures: len(c.outcomes), Passed: v.Passed, Class: v.Class, Took: time.Since(began),
+		Task: c.t.Unit, Kind: c.t.Kind, Language: c.t.Language, Prompt: c.facts.Prompt, Arm: arm.Arm, Failures: c.failures(arm.Arm), Passed: v.Passed, Class: v.Class, Took: time.Since(began),
 		Tokens: cost.Tokens{Fresh: int64(ans.Usage.PromptTokens - ans.Usage.CachedTokens), Read: int64(ans.Usage.CachedTokens), Output: int64(ans.Usage.OutputTokens)},
 	}
 	if n := len(ans.Calls); n > 0 && ans.Calls[n-1].Cost != nil {
@@ -451,6 +451,18 @@ func (c *carrying) Try(ctx context.Context, arm router.Ranked, evidence string, 
 		c.h.lanes.took(arm.Model, time.Since(began))
 	}
 	return v, nil
+}
+
+// failures is how many other arms failed at the task before, in a way that says something
+// about it.
+func (c *carrying) failures(now router.Arm) int {
+	failed := map[router.Arm]bool{}
+	for _, o := range c.outcomes {
+		if o.Arm != now && (o.Class == router.Syntax || o.Class == router.Content) {
+			failed[o.Arm] = true
+		}
+	}
+	return len(failed)
 }
 
 func (c *carrying) tryLocal(ctx context.Context, arm router.Ranked, evidence string, repair bool) (pipeline.Answered, error) {
