@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -266,6 +267,7 @@ type carrying struct {
 	outcomes []router.Outcome
 	fatal    error // the local crew cannot be had
 	soft     bool  // some arm may do better another time
+	stopped  error // Claude's lane has stopped, for all units
 }
 
 // cascade carries a task through the router's arms.
@@ -311,6 +313,9 @@ func (h *hands) cascade(ctx context.Context, t pipeline.Task) (pipeline.Answered
 	d, err := h.lanes.table.Decide(c.facts, all)
 	if no := (*router.NoArmError)(nil); errors.As(err, &no) {
 		c.keep(ctx, router.Trail{Decision: d, Steps: []router.Step{{Action: router.Park, Why: no.Error()}}})
+		if why := h.lanes.halting(); why != "" && slices.ContainsFunc(no.Out, func(o router.Excluded) bool { return strings.Contains(o.Why, why) }) {
+			return pipeline.Answered{}, stoppedLane(why, no)
+		}
 		return pipeline.Answered{}, &job.Failure{Park: true, Err: no, Reason: no.Error()}
 	} else if err != nil {
 		return pipeline.Answered{}, err
@@ -322,15 +327,34 @@ func (h *hands) cascade(ctx context.Context, t pipeline.Task) (pipeline.Answered
 	if err != nil {
 		return pipeline.Answered{Calls: c.calls}, err
 	}
-	switch end := trail.End(); end.Action {
-	case router.Accept, router.Keep:
+	switch end := trail.End(); {
+	case end.Action == router.Accept, end.Action == router.Keep:
 		out := *c.kept
 		out.Calls = c.calls
 		return out, nil
+	case c.stopped != nil:
+		return pipeline.Answered{Calls: c.calls}, stoppedLane(c.stopped.Error(), c.stopped)
 	default:
 		f := &job.Failure{Park: !c.soft, Reason: end.Why, Err: c.fatal, Fatal: c.fatal != nil && len(h.spec.Paid) == 0}
 		return pipeline.Answered{Calls: c.calls}, f
 	}
+}
+
+// stoppedLane ends a job that needs a lane which answers nobody: its units wait, none is
+// given up for it.
+func stoppedLane(why string, err error) *job.Failure {
+	return &job.Failure{Fatal: true, Err: err, Reason: "Claude does not answer and nobody else may do what is left: " + why}
+}
+
+// halting is why Claude is not asked any more; "" while it is.
+func (l *lanes) halting() string {
+	l.mu.Lock()
+	halted := l.halted
+	l.mu.Unlock()
+	if s := l.purse.lane.State(); halted == "" && !s.StoppedUntil.IsZero() {
+		return s.Why
+	}
+	return halted
 }
 
 // learned puts a decision's arms into the order that the outcomes taught, where that is
@@ -418,6 +442,9 @@ func routeID(job, unit string) string { return job + "/" + unit }
 func (c *carrying) Place(ctx context.Context, arms []router.Ranked, f router.Facts) (router.Ranked, string, func(), error) {
 	if arms[0].Batch {
 		return arms[0], "in a batch", func() {}, nil
+	}
+	if f.Later { // waiting costs nobody anything, so nothing is dearer for being free
+		arms = arms[:1]
 	}
 	return c.h.lanes.desk.Take(ctx, arms, f.Hour)
 }
@@ -523,6 +550,7 @@ func (c *carrying) tryClaude(ctx context.Context, arm router.Ranked, evidence st
 			}
 		case llm.Auth, llm.SpendCap:
 			c.h.lanes.halt(err.Error())
+			c.stopped = err
 			return ans, err
 		case llm.Internal, llm.Unavailable, llm.Cut, llm.Timeout:
 		default:

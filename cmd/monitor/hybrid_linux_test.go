@@ -390,6 +390,46 @@ func TestACancelledJobEndsItsBatches(t *testing.T) {
 	}
 }
 
+// A key that is refused, or a cap that is reached, ends a job that needs Claude, with its
+// units waiting; where there is a local model it does the rest. When Claude answers again
+// the job goes on.
+func TestALaneThatStopsLosesNothing(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]claudemock.Fault{"key": claudemock.Unauthorized, "spend": claudemock.SpendLimit} {
+		h := newHybrid(t, 10, fakeengine.Script{}, claudemock.Config{Latency: claudemock.Latency{FirstEvent: 20 * time.Millisecond}})
+		from := []claudemock.Step{{Fault: fault, Calls: many(4, 200)}}
+		if err := h.mock.SetScript(from); err != nil {
+			t.Fatal(err)
+		}
+		out, err := h.command("analyze", "--policy", "claude-only", "--confirm", "0", h.repo).CombinedOutput()
+		j := h.newest()
+		if exitCode(err) != exitFailed || j.State != job.Failed || j.Units.Parked != 0 || !strings.Contains(string(out), "monitor jobs resume") || !strings.Contains(string(out), name) {
+			t.Errorf("%s: %s %+v (%v)\n%s", name, j.State, j.Units, err, out)
+		}
+		local := h.must("analyze", "--policy", "hybrid", "--confirm", "0", h.repo)
+		if l := h.newest(); l.State != job.Done || l.Units.Parked != 0 {
+			t.Errorf("%s: with a local model: %s %+v\n%s", name, l.State, l.Units, local)
+		}
+		if err := h.mock.SetScript(nil); err != nil {
+			t.Fatal(err)
+		}
+		h.must("jobs", "resume", j.ID)
+		p := h.open()
+		again, err := p.jobs.Get(t.Context(), j.ID)
+		p.Close()
+		if err != nil || again.State != job.Done || again.Units.Parked != 0 {
+			t.Errorf("%s: resumed: %s %+v (%v)", name, again.State, again.Units, err)
+		}
+	}
+}
+
+func many(from, to int) (out []int) {
+	for i := from; i <= to; i++ {
+		out = append(out, i)
+	}
+	return out
+}
+
 // serve has the lanes for all its jobs.
 func TestServeAsksClaudeToo(t *testing.T) {
 	t.Parallel()

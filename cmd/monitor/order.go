@@ -180,7 +180,8 @@ func (w work) estimate(ctx context.Context, p analysis, spec *pipeline.AnalyzeSp
 	}
 	limits := costCommands(p).limits("", spec.Lanes, time.Now())
 	r := cost.Estimate(plan)
-	note = fmt.Sprintf("Estimate: %s to %s for Claude, likely %s, for up to %s", r.Low, r.High, r.Likely, plural(r.Units, "unit"))
+	note = fmt.Sprintf("What is not private may go to Claude (%s; --policy local-only keeps all of it here)\n", strings.Join(spec.Lanes.Paid, ", "))
+	note += fmt.Sprintf("Estimate: %s to %s for Claude, likely %s, for up to %s", r.Low, r.High, r.Likely, plural(r.Units, "unit"))
 	if parked > 0 {
 		note += fmt.Sprintf("; nobody may do %d more", parked)
 	}

@@ -200,6 +200,7 @@ func (a *Analyze) build(ctx context.Context, j job.Job, s AnalyzeSpec, sc *scann
 		if len(s.Lanes.Paid) > 0 {
 			rep.Model.Name = strings.Join(append(slices.DeleteFunc([]string{s.Model.Name}, func(n string) bool { return n == "" }), s.Lanes.Paid...), ", ")
 			rep.Model.Engine = cmp.Or(rep.Model.Engine, "Claude's API")
+			rep.Model.Trial = false // what it wrote alone carries its name
 		}
 		if byPath, err = cards(ctx, r); err != nil {
 			return nil, err
