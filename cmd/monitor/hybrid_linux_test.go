@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -93,12 +92,6 @@ func (h *hybrid) spentBy(id string) (total cost.Totals, doubt []doubtJSON) {
 
 // billed is the stand-in's own bill.
 func (h *hybrid) billed() cost.Money { return pico(h.mock.Bill().Total()) }
-
-func pico(r *big.Rat) cost.Money {
-	n := new(big.Rat).Mul(r, big.NewRat(int64(cost.Dollar), 1))
-	q := new(big.Int).Quo(n.Num(), n.Denom())
-	return cost.Money(q.Int64())
-}
 
 // Both lanes work at once; killed twice and resumed, the job ends, nothing was paid for
 // and forgotten, and what the ledger says is what the bill says.
@@ -438,6 +431,9 @@ func TestServeAsksClaudeToo(t *testing.T) {
 	out := h.must("analyze", "--policy", "hybrid", "--budget", "0.20", h.repo)
 	if !strings.Contains(out, "Estimate:") || !strings.Contains(out, "claude-haiku-5-5") || len(h.mock.Bill().Calls) == 0 {
 		t.Errorf("%s", out)
+	}
+	if st := h.must("ps"); !strings.Contains(st, "claude     0 of 3 workers at work") || !strings.Contains(st, "claude-haiku-5-5:") {
+		t.Errorf("ps does not show the lane:\n%s", st)
 	}
 	if total, _ := h.spentBy(h.newest().ID); total.Money != h.billed() {
 		t.Errorf("the ledger has %s, the bill %s", total.Money, h.billed())

@@ -112,6 +112,27 @@ func redraw(w io.Writer, lines []string, before, width, height int) (int, error)
 	return len(lines), err
 }
 
+// renderLanes are the lanes beside the crew.
+func renderLanes(b *strings.Builder, st console.Status) {
+	for _, l := range st.Lanes {
+		fmt.Fprintf(b, "\n%s     %d of %s at work, %d wait", printable(l.Name), l.Busy, plural(l.Workers, "worker"), l.Waiting)
+		if l.Stopped != "" {
+			fmt.Fprintf(b, "; stopped: %s", printable(l.Stopped))
+		}
+		b.WriteByte('\n')
+		for _, m := range l.Models {
+			fmt.Fprintf(b, "           %s: %d sent, %d came too soon; left this minute: %s requests, %s tokens in, %s out\n", printable(m.Name), m.Sent, m.Limited, leftOf(m.Requests), leftOf(m.Input), leftOf(m.Output))
+		}
+	}
+}
+
+func leftOf(n int64) string {
+	if n < 0 {
+		return "?"
+	}
+	return fmt.Sprint(n)
+}
+
 // renderCrew is a status as text.
 func renderCrew(st console.Status) string {
 	var b strings.Builder
@@ -137,6 +158,7 @@ func renderCrew(st console.Status) string {
 		}
 		_ = w.Flush() // into memory
 	}
+	renderLanes(&b, st)
 	renderMemory(&b, st)
 	renderEnergy(&b, st.Energy)
 	return b.String()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/big"
 	"math/rand/v2"
 	"net/http/httptest"
 	"os"
@@ -91,6 +92,13 @@ func payer() int {
 }
 
 const canary = "sk-ant-payer"
+
+// pico is an amount of the stand-in's bill.
+func pico(r *big.Rat) cost.Money {
+	n := new(big.Rat).Mul(r, big.NewRat(int64(cost.Dollar), 1))
+	q := new(big.Int).Quo(n.Num(), n.Denom())
+	return cost.Money(q.Int64())
+}
 
 // audit is what a ledger and a bill differ in.
 type audit struct {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"monitor/internal/claude"
 	"monitor/internal/console"
 	"monitor/internal/crew"
 	"monitor/internal/job"
@@ -311,6 +312,28 @@ func (s *served) stopping() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.over
+}
+
+// Lanes implements console.Jobs.
+func (s *served) Lanes() []console.Lane {
+	s.opening.Lock()
+	l := s.lanes
+	s.opening.Unlock()
+	if l == nil {
+		return nil
+	}
+	st := l.purse.lane.State()
+	out := console.Lane{Name: "claude", Workers: st.Workers, Busy: st.Busy, Waiting: st.Waiting, Stopped: l.halting()}
+	left := func(b claude.BucketState) int64 {
+		if b.Limit == 0 {
+			return -1
+		}
+		return b.Remaining
+	}
+	for _, m := range st.Models {
+		out.Models = append(out.Models, console.LaneModel{Name: m.Limits, Sent: m.Admitted, Limited: m.Limited, Requests: left(m.Requests), Input: left(m.Input), Output: left(m.Output)})
+	}
+	return []console.Lane{out}
 }
 
 // lanesFor are the lanes of this process, opened by the first order that may need them.

@@ -65,6 +65,32 @@ type Jobs interface {
 	Follow(ctx context.Context, id string, tell func(job.Event) error) (job.Job, error)
 	// Stop ends a run gently; the job can be resumed.
 	Stop(ctx context.Context, id string) error
+	// Lanes are those beside the crew that the jobs may ask; none is a good answer.
+	Lanes() []Lane
+}
+
+// Lane is a place beside the crew where a job's questions may be answered.
+type Lane struct {
+	Name string `json:"name"`
+	// Workers at most at once; Busy are at work, Waiting is how many questions wait.
+	Workers int `json:"workers"`
+	Busy    int `json:"busy"`
+	Waiting int `json:"waiting"`
+	// Stopped says why it answers nobody now; "" while it does.
+	Stopped string `json:"stopped,omitempty"`
+	// Models of it that were asked, with what their limits leave.
+	Models []LaneModel `json:"models,omitempty"`
+}
+
+// LaneModel is a model of a lane: how many calls were sent, how many of them came too
+// soon, and what is left of the limits of a minute, -1 where that is not known.
+type LaneModel struct {
+	Name     string `json:"name"`
+	Sent     int64  `json:"sent"`
+	Limited  int64  `json:"limited"`
+	Requests int64  `json:"requests_left"`
+	Input    int64  `json:"input_tokens_left"`
+	Output   int64  `json:"output_tokens_left"`
 }
 
 // Verb is an order about a model.
@@ -94,6 +120,7 @@ type Process struct {
 type Status struct {
 	crew.Status
 	Process Process `json:"process"`
+	Lanes   []Lane  `json:"lanes,omitempty"`
 }
 
 // Question is asked of a model by somebody who waits.

@@ -115,6 +115,8 @@ func (f *fake) Start(_ context.Context, o Order) (Started, error) {
 	return Started{ID: "j1", Note: o.Kind + string(o.Spec)}, nil
 }
 
+func (f *fake) Lanes() []Lane { return []Lane{{Name: "claude", Workers: 3, Busy: 1}} }
+
 func (f *fake) Follow(ctx context.Context, id string, tell func(job.Event) error) (job.Job, error) {
 	if id == "forever" {
 		<-ctx.Done()

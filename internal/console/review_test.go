@@ -25,6 +25,8 @@ type relay struct {
 	job   job.Job
 }
 
+func (r *relay) Lanes() []Lane { return nil }
+
 func (r *relay) Follow(_ context.Context, _ string, tell func(job.Event) error) (job.Job, error) {
 	return r.job, tell(r.event)
 }

@@ -80,12 +80,20 @@ func (s *Server) Close(ctx context.Context) error {
 	return errors.Join(err, s.err)
 }
 
+// lanes are those that the jobs may ask; none where there are no jobs.
+func (s *Server) lanes() []Lane {
+	if s.cfg.Jobs == nil {
+		return nil
+	}
+	return s.cfg.Jobs.Lanes()
+}
+
 func (s *Server) routes() http.Handler {
 	m := http.NewServeMux()
 	m.HandleFunc("GET /v1/health", func(w http.ResponseWriter, _ *http.Request) { s.answer(w, s.process(), nil) })
 	m.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
 		st, err := s.cfg.Crew.Status(r.Context())
-		s.answer(w, Status{st, s.process()}, err)
+		s.answer(w, Status{st, s.process(), s.lanes()}, err)
 	})
 	m.HandleFunc("POST /v1/models/{name}/{verb}", s.command)
 	m.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, r *http.Request) {
