@@ -518,10 +518,15 @@ const (
 	brokenTries  = 2
 )
 
+// budgetPatience is how long a call waits for others to give back what they reserved of a
+// budget: longer than any of them takes, unless it is in a batch.
+const budgetPatience = 5 * time.Minute
+
 func (c *carrying) tryClaude(ctx context.Context, arm router.Ranked, evidence string) (ans pipeline.Answered, err error) {
 	r := c.t.Request(pipeline.Worker{Attempt: c.t.Attempt}, evidence)
 	r.Effort = arm.Effort
 	a := claude.Ask{Model: arm.Model, Request: r, CacheTTL: c.cacheFor(arm.Model, r)}
+	began := time.Now()
 	for try := 1; ; try++ {
 		if arm.Batch {
 			ans, err = c.h.lanes.batch.ask(ctx, c.bill, a, len(c.outcomes), c.t.Judge)
@@ -530,7 +535,7 @@ func (c *carrying) tryClaude(ctx context.Context, arm router.Ranked, evidence st
 		}
 		c.calls = append(c.calls, ans.Calls...)
 		var over *store.OverLimit
-		if errors.As(err, &over) && over.Passing() { // its turn comes when others have ended
+		if errors.As(err, &over) && over.Passing() && time.Since(began) < budgetPatience { // its turn comes when others have ended
 			select {
 			case <-time.After(time.Duration(100+rand.IntN(300)) * time.Millisecond):
 				try--
