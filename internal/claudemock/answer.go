@@ -62,7 +62,11 @@ type Answerer func(context.Context, Prompt) (Reply, error)
 func Scripted(_ context.Context, p Prompt) (Reply, error) {
 	text := p.Text()
 	if p.Schema != nil {
-		v, err := generate(p.Schema, text)
+		quotable := text
+		if n := len(p.Turns); n > 0 { // what is asked about stands in the last turn
+			quotable = p.Turns[n-1].Text
+		}
+		v, err := generate(p.Schema, text, quotable)
 		if err != nil {
 			return Reply{}, err
 		}

@@ -18,15 +18,16 @@ type generator struct {
 	seed   uint64
 }
 
-// generate answers a schema that checkSchemas took; text is the prompt.
-func generate(raw json.RawMessage, text string) (string, error) {
+// generate answers a schema that checkSchemas took; text is the whole prompt, from what is
+// quoted from.
+func generate(raw json.RawMessage, text, from string) (string, error) {
 	var root any
 	if err := json.Unmarshal(raw, &root); err != nil {
 		return "", fmt.Errorf("the schema is no JSON: %w", err)
 	}
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(text)) // a hash takes everything
-	g := &generator{root: root, quotes: quotable(text), seed: h.Sum64()}
+	g := &generator{root: root, quotes: quotable(from), seed: h.Sum64()}
 	v := g.value(root, "", 0)
 	if !conforms(root, root, v) {
 		return "", fmt.Errorf("the mock could not make an answer that holds to the schema %.200s; script the answer, or make the schema simpler", raw)
