@@ -182,6 +182,7 @@ func (t *Table) order(d *Decision, at []int) {
 	for _, j := range at {
 		curves[j] = t.passes(d.Arms[j].Chance)
 	}
+	dear := dearFor(d)
 	// at[:place] are chosen.
 	for place := range at {
 		left := at[place:]
@@ -190,7 +191,7 @@ func (t *Table) order(d *Decision, at []int) {
 			for i, j := range left {
 				r := &d.Arms[j]
 				r.Then = then(r, &hard, &curves[j], place)
-				if keys[j] = orderKey(d, r, r.Then); less(&keys[j], &keys[left[best]]) {
+				if keys[j] = orderKey(d, r, r.Then, dear); less(&keys[j], &keys[left[best]]) {
 					best = i
 				}
 			}
@@ -252,9 +253,25 @@ func shrink(p float64, s Seen) float64 {
 	return min(max((float64(p*pseudo)+passed)/(pseudo+passed+max(0, s.Failed)), 0.01), 0.99)
 }
 
+// patience is how many times what Claude's cheapest success costs, waiting included, one of
+// the GPU's may cost for a mechanical task to begin there: ours, so that an ordinary card
+// goes first and a processor that is hopeless at it does not hold the job up.
+const patience = 10
+
+// dearFor is what a local success must not cost more than to go first; 0 is no bound.
+func dearFor(d *Decision) float64 {
+	least := 0.0
+	for i := range d.Arms {
+		if r := &d.Arms[i]; r.Lane == Claude && (least == 0 || float64(r.Index) < least) {
+			least = float64(r.Index)
+		}
+	}
+	return patience * least
+}
+
 // orderKey is what the policy orders an arm by that passes with the chance p, the smallest
 // first.
-func orderKey(d *Decision, r *Ranked, p float64) [3]float64 {
+func orderKey(d *Decision, r *Ranked, p, dear float64) [3]float64 {
 	z, lane := float64(r.Index)*r.Chance/p, 0.0
 	if r.Lane == Claude {
 		lane = 1
@@ -275,6 +292,9 @@ func orderKey(d *Decision, r *Ranked, p float64) [3]float64 {
 	case Hybrid:
 		switch d.Demand {
 		case Mechanical: // the GPU first, then the cheapest of Claude's
+			if r.Lane != Claude && dear > 0 && float64(r.Index) > dear {
+				lane = 2 // it is so slow, or fails so often, that it helps only when Claude is busy
+			}
 			return [3]float64{lane, z}
 		case Reasoning: // Claude first, and of its models the one that is likelier right
 			return [3]float64{-lane, -float64(r.Strength), z}

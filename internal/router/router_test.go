@@ -128,6 +128,21 @@ func TestNoArmSaysWhatWouldHelp(t *testing.T) {
 	}
 }
 
+// Mechanical work begins on the GPU, but not on one at which a success costs many times
+// Claude's.
+func TestAHopelessLocalModelDoesNotGoFirst(t *testing.T) {
+	for strength, want := range map[int]string{1: "qwen-1.5b haiku", 0: "haiku qwen-1.5b"} {
+		slow := local("qwen-1.5b", 1)
+		if strength == 0 {
+			slow.Strength, slow.Time, slow.Seen = 0, 30*time.Second, Seen{Passed: 1, Failed: 20}
+		}
+		d, err := table.Decide(Facts{Kind: "card"}, []Candidate{slow, claude("haiku", 3, cent/10)})
+		if err != nil || models(d) != want {
+			t.Errorf("%s (%v), want %s\n%s", models(d), err, want, d.Text())
+		}
+	}
+}
+
 func facts(t *rapid.T) Facts {
 	kinds := table.KindsOf()
 	names := []string{"something new"}
