@@ -47,6 +47,9 @@ type delivered struct {
 	err    error
 }
 
+// errNobodyWaits is why the ledger's row of an answer has none to show for it.
+var errNobodyWaits = errors.New("nobody waited for it any more")
+
 const (
 	// together is how long a question waits for others to share its batch.
 	together = 2 * time.Second
@@ -97,22 +100,11 @@ func (b *batcher) ask(ctx context.Context, bl bill, a claude.Ask, tries int, jud
 	}
 	ctx = context.WithoutCancel(ctx)
 	a = p.ask
-	out.Answer, out.Model = d.result.Answer, a.Model
 	if d.result.Money == claude.NotSent {
 		return out, d.err
 	}
 	d.result.Batch = true
-	call, _ := b.purse.call(bl, a, d.result, began)
-	if err = d.err; err == nil {
-		if out.Verdict = judge(d.result.Answer); out.Verdict.Passed() {
-			out.Calls = []job.Call{call}
-			return out, nil
-		}
-		call.Failed = out.Verdict.Err().Error()
-	} else {
-		call.Failed = err.Error()
-	}
-	return out, errors.Join(err, b.purse.books.Settle(ctx, bl.job, bl.unit, bl.attempt, []job.Call{call}))
+	return b.purse.keep(ctx, bl, a, d.result, began, d.err, judge)
 }
 
 // post puts a question into the next batch, or waits for the batch that it is in already.
@@ -417,9 +409,11 @@ func (b *batcher) take(row store.Batch) error {
 		}
 		r.Batch = true
 		bl := bill{job: k.Job, unit: k.Unit, kind: k.Kind, attempt: k.Attempt}
-		call, _ := b.purse.call(bl, claude.Ask{ID: id, Model: k.Model}, r, k.At)
-		call.Failed = "nobody waited for it any more"
-		return b.purse.books.Settle(b.ctx, k.Job, k.Unit, k.Attempt, []job.Call{call})
+		_, err := b.purse.keep(b.ctx, bl, claude.Ask{ID: id, Model: k.Model}, r, k.At, errNobodyWaits, nil)
+		if errors.Is(err, errNobodyWaits) || errors.Is(err, errDoubt) {
+			return nil
+		}
+		return err
 	})
 	if err != nil {
 		return err

@@ -63,12 +63,8 @@ type trials struct {
 func (r *trials) Answer(ctx context.Context, t pipeline.Task) (pipeline.Answered, error) {
 	h := r.hands
 	probe := t.Request(pipeline.Worker{Attempt: 1}, "")
-	bytes := 0
-	for _, m := range probe.Messages {
-		bytes += len(m.Text)
-	}
 	c := &carrying{h: h, t: t, bill: bill{job: h.flow, unit: t.Unit, kind: t.Kind, attempt: r.seed + 1, limits: costCommands{h.p}.limits(h.flow, h.spec, time.Now())}}
-	c.facts = router.Facts{Kind: t.Kind, Language: t.Language, Path: t.Path, Private: t.Private, Prompt: bytes / 3, Output: max(1, probe.MaxTokens/3)}
+	c.facts = router.Facts{Kind: t.Kind, Language: t.Language, Path: t.Path, Private: t.Private, Prompt: sizeOf(probe) / 3, Output: max(1, probe.MaxTokens/3)}
 	if t.Private && (r.arm.Paid || r.arm.Remote) {
 		r.err = errors.New("the task is private")
 		return pipeline.Answered{}, r.err

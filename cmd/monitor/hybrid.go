@@ -190,22 +190,21 @@ func (h *hands) candidates(ctx context.Context, t pipeline.Task, f router.Facts,
 	}
 	most += int(claude.Allowance(l.effort(f.Kind)))
 	for _, m := range h.spec.Paid {
-		for _, batch := range []bool{h.spec.Later} {
-			a := router.Arm{Lane: router.Claude, Model: m, Batch: batch}
-			c := router.Candidate{Arm: a, Window: 1_000_000, Paid: true, Remote: true, Family: m, Strength: claudeStrength(m), Stopped: halted, Time: cmp.Or(pace[m], guessPaid)}
-			if batch {
-				c.Time = time.Second // its day is nobody's
-			}
-			expected, err := l.purse.book.Cost(cost.Call{Model: m, At: now, Batch: batch, Tokens: cost.Tokens{Fresh: int64(f.Prompt), Output: int64(f.Output)}})
-			if err == nil {
-				c.Worst, err = l.purse.book.Worst(cost.AtMost{Model: m, At: now, Batch: batch, Prompt: int64(bytes), Output: int64(most)})
-			}
-			c.Cost, c.CostKnown = expected.Money, err == nil
-			l.mu.Lock()
-			seen(&c)
-			l.mu.Unlock()
-			out = append(out, c)
+		batch := h.spec.Later
+		a := router.Arm{Lane: router.Claude, Model: m, Batch: batch}
+		c := router.Candidate{Arm: a, Window: 1_000_000, Paid: true, Remote: true, Family: m, Strength: claudeStrength(m), Stopped: halted, Time: cmp.Or(pace[m], guessPaid)}
+		if batch {
+			c.Time = time.Second // its day is nobody's
 		}
+		expected, err := l.purse.book.Cost(cost.Call{Model: m, At: now, Batch: batch, Tokens: cost.Tokens{Fresh: int64(f.Prompt), Output: int64(f.Output)}})
+		if err == nil {
+			c.Worst, err = l.purse.book.Worst(cost.AtMost{Model: m, At: now, Batch: batch, Prompt: int64(bytes), Output: int64(most)})
+		}
+		c.Cost, c.CostKnown = expected.Money, err == nil
+		l.mu.Lock()
+		seen(&c)
+		l.mu.Unlock()
+		out = append(out, c)
 	}
 	return out, nil
 }
@@ -274,10 +273,7 @@ type carrying struct {
 func (h *hands) cascade(ctx context.Context, t pipeline.Task) (pipeline.Answered, error) {
 	now := time.Now()
 	probe := t.Request(pipeline.Worker{Attempt: 1}, "")
-	bytes := len(probe.Schema)
-	for _, m := range probe.Messages {
-		bytes += len(m.Text)
-	}
+	bytes := sizeOf(probe)
 	c := &carrying{h: h, t: t, bill: bill{job: h.flow, unit: t.Unit, kind: t.Kind, attempt: t.Attempt, limits: costCommands{h.p}.limits(h.flow, h.spec, now)}}
 	c.facts = router.Facts{
 		Kind: t.Kind, Language: t.Language, Path: t.Path, Private: t.Private, Prompt: bytes / 3, Output: max(1, probe.MaxTokens/3),
@@ -368,6 +364,15 @@ func (l *lanes) learned(d router.Decision, t pipeline.Task) router.Decision {
 	h := fnv.New64a()
 	fmt.Fprint(h, t.Job, "\x00", t.Unit)
 	return l.learner.Order(d, rand.New(rand.NewPCG(h.Sum64(), uint64(t.Attempt))))
+}
+
+// sizeOf is how many bytes a question has: no fewer than tokens, about three of them one.
+func sizeOf(r llm.Request) int {
+	n := len(r.Schema)
+	for _, m := range r.Messages {
+		n += len(m.Text)
+	}
+	return n
 }
 
 // promptRoom is what the lane reckons with beyond a prompt's bytes: the frame of a request.

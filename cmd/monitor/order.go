@@ -19,6 +19,7 @@ import (
 	"monitor/internal/cost"
 	"monitor/internal/pipeline"
 	"monitor/internal/router"
+	"monitor/internal/store"
 )
 
 // An order says which lanes may answer; here its words become an AnalyzeSpec's.
@@ -187,12 +188,11 @@ func (w work) estimate(ctx context.Context, p analysis, spec *pipeline.AnalyzeSp
 	}
 	left, tightest := cost.Money(0), ""
 	for _, lim := range limits {
-		s, err := l.purse.books.Spent(ctx, lim)
-		if err != nil {
-			return "", err
-		}
-		if strings.HasSuffix(lim.Name, "this job") {
-			s.Settled, s.Reserved = 0, 0
+		var s store.Spent // the job's own budget is whole: there is no job yet
+		if !lim.Since.IsZero() {
+			if s, err = l.purse.books.Spent(ctx, lim); err != nil {
+				return "", err
+			}
 		}
 		if n := max(0, lim.Amount-s.Settled-s.Reserved); tightest == "" || n < left {
 			left, tightest = n, lim.Name
@@ -309,10 +309,17 @@ func (p analysis) equip(ctx context.Context, w work, spec pipeline.AnalyzeSpec, 
 	return nil
 }
 
+// needsLanes says whether an order, or a job that goes on, may ask anybody but the local
+// model.
+func (p analysis) needsLanes(s pipeline.LanesSpec, resumed bool) bool {
+	s.Policy = cmp.Or(s.Policy, p.settings.Route.Policy)
+	may, _ := wantsClaude(s)
+	return may && !(resumed && len(s.Paid) == 0)
+}
+
 // lanesFor opens the lanes that an order may need; nil where it may not, or without a key.
 func (p analysis) lanesFor(ctx context.Context, s pipeline.LanesSpec, resumed bool) (*lanes, error) {
-	s.Policy = cmp.Or(s.Policy, p.settings.Route.Policy)
-	if may, _ := wantsClaude(s); !may || resumed && len(s.Paid) == 0 {
+	if !p.needsLanes(s, resumed) {
 		return nil, nil
 	}
 	return p.openLanes(ctx, func(format string, a ...any) { fmt.Fprintf(p.Stderr, "monitor: "+format+"\n", a...) })

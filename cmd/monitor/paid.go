@@ -66,28 +66,33 @@ func (p *purse) ask(ctx context.Context, b bill, a claude.Ask, judge func(llm.An
 	res, err := p.lane.Do(ctx, a, nil)
 	// What happened is written down though the caller may have gone.
 	ctx = context.WithoutCancel(ctx)
-	out.Answer, out.Model = res.Answer, cmp.Or(res.Model, a.Model)
-	call, state := p.call(b, a, res, began)
-	switch state {
-	case claude.NotSent:
+	if res.Money == claude.NotSent {
 		if intended {
 			err = errors.Join(err, p.books.Void(ctx, a.ID, "nothing was sent"))
 		}
 		return out, err
-	case claude.InDoubt:
-		return out, errors.Join(fmt.Errorf("%w: %w", errDoubt, err), p.books.Suspect(ctx, a.ID, "the connection broke before anything came back"))
 	}
-	if err == nil {
-		out.Verdict = judge(res.Answer)
-		if out.Verdict.Passed() {
+	return p.keep(ctx, b, a, res, began, err, judge)
+}
+
+// keep judges what came of a call that was sent, and keeps the books of it. A nil judge
+// is for an answer that nobody waits for: then why is not nil and says so in the ledger.
+func (p *purse) keep(ctx context.Context, b bill, a claude.Ask, res claude.Result, began time.Time, why error, judge func(llm.Answer) pipeline.Verdict) (out pipeline.Answered, err error) {
+	out.Answer, out.Model = res.Answer, cmp.Or(res.Model, a.Model)
+	if res.Money == claude.InDoubt {
+		return out, errors.Join(fmt.Errorf("%w: %w", errDoubt, why), p.books.Suspect(ctx, a.ID, "nothing came back that says whether it was charged"))
+	}
+	call := p.call(b, a, res, began)
+	if why == nil {
+		if out.Verdict = judge(res.Answer); out.Verdict.Passed() {
 			out.Calls = []job.Call{call}
 			return out, nil
 		}
 		call.Failed = out.Verdict.Err().Error()
 	} else {
-		call.Failed = err.Error()
+		call.Failed = why.Error()
 	}
-	return out, errors.Join(err, p.books.Settle(ctx, b.job, b.unit, b.attempt, []job.Call{call}))
+	return out, errors.Join(why, p.books.Settle(ctx, b.job, b.unit, b.attempt, []job.Call{call}))
 }
 
 // intend commits what a call may cost at worst.
@@ -124,7 +129,7 @@ func (p *purse) warn(limits []store.Limit, used []store.Spent) {
 }
 
 // call is the ledger's row of what came of a question.
-func (p *purse) call(b bill, a claude.Ask, res claude.Result, began time.Time) (job.Call, claude.Money) {
+func (p *purse) call(b bill, a claude.Ask, res claude.Result, began time.Time) job.Call {
 	u := res.Usage
 	c := job.Call{
 		Model: cmp.Or(res.Model, a.Model), Lane: "claude", Engine: cmp.Or(res.RequestID, res.MessageID), At: began,
@@ -152,7 +157,7 @@ func (p *purse) call(b bill, a claude.Ask, res claude.Result, began time.Time) (
 				c.Rest = int64(worst)
 				c.Cost, c.Working = new(int64(0)), "its price is not known, and all of its worst case is in doubt: "+err.Error()
 			}
-			return c, res.Money
+			return c
 		}
 		if res.AtLeast { // it may have written on until it was told to stop
 			ask.Output = max(output, res.Sent.OutputAtMost)
@@ -162,7 +167,7 @@ func (p *purse) call(b bill, a claude.Ask, res claude.Result, began time.Time) (
 		}
 	}
 	c.Cost, c.Working = (*int64)(&charged.Money), charged.Working
-	return c, res.Money
+	return c
 }
 
 // limits are the budgets that hold for a job.

@@ -339,8 +339,7 @@ func (s *served) Lanes() []console.Lane {
 // lanesFor are the lanes of this process, opened by the first order that may need them.
 func (s *served) lanesFor(ctx context.Context, spec pipeline.LanesSpec, resumed bool) (*lanes, error) {
 	p, _ := s.now()
-	spec.Policy = cmp.Or(spec.Policy, p.settings.Route.Policy)
-	if may, _ := wantsClaude(spec); !may || resumed && len(spec.Paid) == 0 {
+	if !(analysis{p}).needsLanes(spec, resumed) {
 		return nil, nil
 	}
 	s.opening.Lock()

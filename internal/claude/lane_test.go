@@ -319,19 +319,6 @@ func TestOneWarmsTheOthersRead(t *testing.T) {
 	})
 }
 
-func TestWorthCaching(t *testing.T) {
-	// Opus 5.5: $4 fresh, $5 and $8 to write, $0.20 to read.
-	for _, c := range []struct {
-		reads              int
-		fresh, write, read int64
-		want               bool
-	}{{0, 400, 500, 20, false}, {1, 400, 500, 20, true}, {1, 400, 800, 20, false}, {2, 400, 800, 20, true}, {-1, 400, 300, 20, true}} {
-		if got := WorthCaching(c.reads, c.fresh, c.write, c.read); got != c.want {
-			t.Errorf("%+v: %t", c, got)
-		}
-	}
-}
-
 // fate is what a server does with one call.
 type fate struct {
 	status   int           // of an error; 200 is a stream

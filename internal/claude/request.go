@@ -212,13 +212,3 @@ func batchParams(p anthropic.MessageNewParams) anthropic.MessageBatchNewParamsRe
 		Temperature: p.Temperature,
 	}
 }
-
-// WorthCaching says whether marking a prefix for the cache is cheaper than sending it
-// fresh every time, when after the first request reads more come before it is
-// forgotten. The rates are prices per token in one unit, whichever: fresh input, a
-// write to the cache, a read from it (Anthropic's caching page: 5 minutes pay from the
-// first read on, an hour from the second).
-func WorthCaching(reads int, fresh, write, read int64) bool {
-	n := int64(max(0, reads))
-	return write+n*read < fresh+n*fresh
-}

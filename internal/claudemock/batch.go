@@ -247,13 +247,20 @@ func (d *desk) find(r *http.Request) (*batch, *refusal) {
 	return d.list[i], nil
 }
 
-func (d *desk) get(w http.ResponseWriter, r *http.Request) *refusal {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	b, no := d.find(r)
-	if no != nil {
-		return no
+// of makes a handler of what is done with one batch, which nobody else touches meanwhile.
+func (d *desk) of(do func(http.ResponseWriter, *http.Request, *batch) *refusal) func(http.ResponseWriter, *http.Request) *refusal {
+	return func(w http.ResponseWriter, r *http.Request) *refusal {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		b, no := d.find(r)
+		if no != nil {
+			return no
+		}
+		return do(w, r, b)
 	}
+}
+
+func (d *desk) get(w http.ResponseWriter, r *http.Request, b *batch) *refusal {
 	return writeJSON(w, b.wire(r))
 }
 
@@ -268,26 +275,14 @@ func (d *desk) index(w http.ResponseWriter, r *http.Request) *refusal {
 	return page(w, r.URL.Query(), items)
 }
 
-func (d *desk) stop(w http.ResponseWriter, r *http.Request) *refusal {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	b, no := d.find(r)
-	if no != nil {
-		return no
-	}
+func (d *desk) stop(w http.ResponseWriter, r *http.Request, b *batch) *refusal {
 	if b.ended.IsZero() && b.canceled.IsZero() {
 		b.canceled = d.s.cfg.Now()
 	}
 	return writeJSON(w, b.wire(r))
 }
 
-func (d *desk) remove(w http.ResponseWriter, r *http.Request) *refusal {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	b, no := d.find(r)
-	if no != nil {
-		return no
-	}
+func (d *desk) remove(w http.ResponseWriter, _ *http.Request, b *batch) *refusal {
 	if b.ended.IsZero() {
 		return invalid("Message batch %s cannot be deleted while it is being processed: cancel it first", b.id)
 	}
@@ -296,13 +291,7 @@ func (d *desk) remove(w http.ResponseWriter, r *http.Request) *refusal {
 }
 
 // batchResults writes a line for each request, in no order that means anything.
-func (d *desk) results(w http.ResponseWriter, r *http.Request) *refusal {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	b, no := d.find(r)
-	if no != nil {
-		return no
-	}
+func (d *desk) results(w http.ResponseWriter, _ *http.Request, b *batch) *refusal {
 	if b.ended.IsZero() {
 		return invalid("Message batch %s has no results yet: its processing has not ended", b.id)
 	}

@@ -28,12 +28,6 @@ func (l *Limit) Reserve(worst Money) bool {
 	return true
 }
 
-// Settle gives a reservation back and takes what was charged.
-func (l *Limit) Settle(worst, charged Money) {
-	l.Reserved -= worst
-	l.Settled += charged
-}
-
 // warnAt are the shares of a limit, in hundredths, at which its owner is told.
 var warnAt = [...]int64{50, 80}
 

@@ -12,13 +12,11 @@ import (
 type State string
 
 // The states of an entry. Settled: it was charged so much. Estimated: a local call whose
-// energy is a card's power times the time. Partial: its answer broke off, and Money is
-// the most that it was charged. InDoubt: sent by a process that died, Money is its worst
-// case. Unknown: there is no figure, and Money is zero and must not be read as one.
+// energy is a card's power times the time. InDoubt: sent, and it is not known whether, or how
+// much more than another entry says, it was charged; Money is the most. Unknown: there is no figure, and Money is zero and must not be read as one.
 const (
 	Settled   State = "settled"
 	Estimated State = "estimated"
-	Partial   State = "partial"
 	InDoubt   State = "in doubt"
 	Unknown   State = "unknown"
 )
@@ -80,7 +78,7 @@ func (t *Totals) add(e Entry) {
 		t.Doubtful++
 	case Estimated:
 		t.Estimated++
-	case Settled, Partial:
+	case Settled:
 	}
 	sum, ok := t.Money.plus(e.Money)
 	t.Money, t.Overflow = sum, t.Overflow || !ok

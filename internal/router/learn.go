@@ -251,13 +251,6 @@ func drawGamma(dice *rand.Rand, shape float64) float64 {
 	}
 }
 
-// BreakEven is the chance above which trying a cheap arm before a dear one saves money,
-// when both are judged: (c₁+v)/(c₂+v) (reference §3.3, formula 4). From 0; 1 and above
-// is never.
-func BreakEven(cheap, dear cost.Money) float64 {
-	return float64(cheap+gateCost) / float64(max(dear+gateCost, 1))
-}
-
 // Pacer turns what is spent into Facts.Lambda, so that a budget lasts: tasks that cost more
 // than their share make costs count more until they do not (reference §3.3, formula 7:
 // λ ← clip(λ + η·(EMA(cost)/target − 1), 0, λmax)). The zero Pacer is one.

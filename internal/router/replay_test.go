@@ -409,17 +409,6 @@ func TestPacerKeepsABudget(t *testing.T) {
 	t.Logf("all of %s: %d of %d solved; half of it: %d, with the pace %d for %s", whole, all, len(v.trials), naive, paced, half)
 }
 
-// A cheap arm first saves money exactly where its chance is above the break-even.
-func TestBreakEven(t *testing.T) {
-	for _, p := range []float64{0.1, 0.32, 0.34, 0.9} {
-		cheap, dear := cent, 3*cent
-		first := float64(cheap+gateCost) + (1-p)*float64(dear+gateCost)
-		if saves := first < float64(dear+gateCost); saves != (p > BreakEven(cheap, dear)) {
-			t.Errorf("at %.2f the break-even says otherwise: %.3f", p, BreakEven(cheap, dear))
-		}
-	}
-}
-
 func FuzzMatrix(f *testing.F) {
 	var b bytes.Buffer
 	if err := WriteOutcomes(&b, tongues(3)); err != nil {

@@ -60,14 +60,6 @@ func (k Key) MarshalJSON() ([]byte, error) { return json.Marshal(k.String()) }
 // LogValue implements slog.LogValuer.
 func (k Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
-// Scrub takes the key out of a text that came from elsewhere.
-func (k Key) Scrub(text string) string {
-	if k.None() {
-		return text
-	}
-	return strings.ReplaceAll(text, k.value, mask)
-}
-
 // Place is where a key was found or put.
 type Place string
 

@@ -98,9 +98,6 @@ func TestAKeyDoesNotPrintItself(t *testing.T) {
 	if got := secret.New(" " + canary + "\n"); got.Reveal() != canary || got.None() || !secret.New(" ").None() {
 		t.Error("white space is no part of a key")
 	}
-	if s := secret.New(canary).Scrub("he said " + canary); leaks(s) {
-		t.Error(s)
-	}
 }
 
 func places(t *testing.T, r secret.Ring) (secret.Places, map[string]string) {

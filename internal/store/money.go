@@ -114,10 +114,11 @@ func (b Books) Intend(ctx context.Context, in Intent, limits []Limit) (used []Sp
 			if err != nil {
 				return err
 			}
-			if l.Amount-s.Settled-s.Reserved < in.Worst {
+			limit := cost.Limit{Name: l.Name, Amount: l.Amount, Settled: s.Settled, Reserved: s.Reserved}
+			if !limit.Reserve(in.Worst) {
 				return &OverLimit{l, s, in.Worst}
 			}
-			s.Reserved += in.Worst
+			s.Reserved = limit.Reserved
 			used = append(used, s)
 		}
 		_, err := q.Exec(ctx, `INSERT INTO intents (id, job, unit, attempt, lane, model, kind, batch, worst_pico, at_ms, state, ended_ms, note)
