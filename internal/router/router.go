@@ -23,6 +23,9 @@
 // worth little however cheap. The list ends where the cheapest success left costs more than
 // a result is worth.
 //
+// Under the policy hybrid the lane goes before z: mechanical tasks begin on the GPU, unless
+// a success there costs many times Claude's (patience), reasoning begins with Claude.
+//
 // p begins as a figure of the demand and the model's strength (kinds.yaml) and is moved
 // by what was seen: a Beta posterior with four pseudo-counts (formula 6).
 //
