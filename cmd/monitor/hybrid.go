@@ -112,9 +112,12 @@ func (l *lanes) say(text string) {
 // halt stops asking Claude: nothing that this process does will change the answer.
 func (l *lanes) halt(why string) {
 	l.mu.Lock()
+	first := l.halted == ""
 	l.halted = cmp.Or(l.halted, why)
 	l.mu.Unlock()
-	l.say("Claude is not asked any more: " + why)
+	if first {
+		l.say("Claude is not asked any more: " + why)
+	}
 }
 
 // took notes how long a model took.
@@ -309,7 +312,7 @@ func (h *hands) cascade(ctx context.Context, t pipeline.Task) (pipeline.Answered
 	d, err := h.lanes.table.Decide(c.facts, all)
 	if no := (*router.NoArmError)(nil); errors.As(err, &no) {
 		c.keep(ctx, router.Trail{Decision: d, Steps: []router.Step{{Action: router.Park, Why: no.Error()}}})
-		if why := h.lanes.halting(); why != "" && slices.ContainsFunc(no.Out, func(o router.Excluded) bool { return strings.Contains(o.Why, why) }) {
+		if why := h.lanes.halting(); why != "" && h.wouldDo(t, c.facts, all) {
 			return pipeline.Answered{}, stoppedLane(why, no)
 		}
 		return pipeline.Answered{}, &job.Failure{Park: true, Err: no, Reason: no.Error()}
@@ -334,6 +337,24 @@ func (h *hands) cascade(ctx context.Context, t pipeline.Task) (pipeline.Answered
 		f := &job.Failure{Park: !c.soft, Reason: end.Why, Err: c.fatal, Fatal: c.fatal != nil && len(h.spec.Paid) == 0}
 		return pipeline.Answered{Calls: c.calls}, f
 	}
+}
+
+// wouldDo says whether somebody might do a task if Claude's lane had not stopped.
+func (h *hands) wouldDo(t pipeline.Task, f router.Facts, all []router.Candidate) bool {
+	h.mu.Lock()
+	doubtful := h.notes.doubts[t.Unit]
+	h.mu.Unlock()
+	if doubtful { // its arms are out for that
+		return false
+	}
+	all = slices.Clone(all)
+	for i := range all {
+		if all[i].Lane == router.Claude {
+			all[i].Stopped = ""
+		}
+	}
+	_, err := h.lanes.table.Decide(f, all)
+	return err == nil
 }
 
 // stoppedLane ends a job that needs a lane which answers nobody: its units wait, none is
