@@ -166,7 +166,7 @@ func (h *hands) candidates(ctx context.Context, t pipeline.Task, f router.Facts,
 		pace[k] = v
 	}
 	seen := func(c *router.Candidate) {
-		c.Seen, c.After = l.memory.Of(f.Kind, c.Arm), l.memory.After(f.Kind, c.Arm)
+		c.Seen, c.After, c.Mended = l.memory.Of(f.Kind, c.Arm), l.memory.After(f.Kind, c.Arm), l.memory.Mended(f.Kind, c.Arm)
 	}
 	var out []router.Candidate
 	if h.model.Name != "" {
@@ -475,6 +475,11 @@ func (c *carrying) Place(ctx context.Context, arms []router.Ranked, f router.Fac
 	return c.h.lanes.desk.Take(ctx, arms, f.Hour)
 }
 
+// Relieve implements router.Runner.
+func (c *carrying) Relieve(ctx context.Context, o router.Over) (router.Ranked, string, func(), error) {
+	return c.h.lanes.desk.Relieve(ctx, o)
+}
+
 // Try implements router.Runner.
 func (c *carrying) Try(ctx context.Context, arm router.Ranked, evidence string, repair bool) (router.Verdict, error) {
 	began := time.Now()
@@ -493,7 +498,7 @@ func (c *carrying) Try(ctx context.Context, arm router.Ranked, evidence string, 
 		c.kept = &ans
 	}
 	o := router.Outcome{
-		Task: c.t.Unit, Kind: c.t.Kind, Language: c.t.Language, Prompt: c.facts.Prompt, Arm: arm.Arm, Failures: c.failures(arm.Arm), Passed: v.Passed, Class: v.Class, Took: time.Since(began),
+		Task: c.t.Unit, Kind: c.t.Kind, Language: c.t.Language, Prompt: c.facts.Prompt, Arm: arm.Arm, Failures: c.failures(arm.Arm), Repair: repair, Passed: v.Passed, Class: v.Class, Took: time.Since(began),
 		Tokens: cost.Tokens{Fresh: int64(ans.Usage.PromptTokens - ans.Usage.CachedTokens), Read: int64(ans.Usage.CachedTokens), Output: int64(ans.Usage.OutputTokens)},
 	}
 	if n := len(ans.Calls); n > 0 && ans.Calls[n-1].Cost != nil {
@@ -527,8 +532,11 @@ func (c *carrying) tryLocal(ctx context.Context, arm router.Ranked, evidence str
 		best = max(best, min(3, 1+c.h.lanes.desk.Free(arm.Arm)))
 	}
 	ans, err := c.h.local(ctx, c.t, c.t.Request(w, evidence), best)
-	if err == nil && !ans.Verdict.Passed() {
+	switch {
+	case err == nil && !ans.Verdict.Passed():
 		ans.Calls[0].Failed = ans.Verdict.Err().Error()
+	case err != nil && context.Cause(ctx) == router.ErrTakenOver:
+		ans.Calls[0].Failed = router.ErrTakenOver.Error()
 	}
 	c.calls = append(c.calls, ans.Calls...)
 	if f := (*job.Failure)(nil); errors.As(err, &f) && f.Fatal {

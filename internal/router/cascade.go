@@ -2,10 +2,13 @@ package router
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"monitor/internal/cost"
 )
 
 // Check is one thing that a gate looked at.
@@ -31,6 +34,8 @@ const (
 	OverBudget  Class = "budget"
 	// Doubt: it is not known whether the attempt was charged, so it is not made again.
 	Doubt Class = "doubt"
+	// TakenOver: the attempt was ended because somebody else took the task over.
+	TakenOver Class = "taken over"
 )
 
 // Verdict is what became of an attempt, as data.
@@ -52,6 +57,7 @@ const (
 	Attempt  Action = "attempt"  // the first try of an arm
 	Repair   Action = "repair"   // the same arm once more, with the evidence
 	Escalate Action = "escalate" // the next arm, with the evidence
+	TakeOver Action = "takeover" // an arm that became free, from one that was at it
 	Accept   Action = "accept"   // a verdict was good
 	Keep     Action = "keep"     // nobody did better than what could be used
 	Park     Action = "park"     // nobody did
@@ -81,6 +87,8 @@ type Cascade struct {
 	done     bool
 	// lanes: somebody could not be had, so the failures do not say that the task is hard.
 	lanes bool
+	// over are arms whose attempt was taken over; they are spares from then on.
+	over []Arm
 }
 
 // NewCascade begins one.
@@ -122,7 +130,7 @@ func (c *Cascade) Next() Step {
 	case v != nil && v.Passed:
 		c.done = true
 		return Step{Action: Accept, Why: "every check passed"}
-	case v != nil && c.now != nil && !c.repaired && (v.Class == Syntax || v.Class == Content):
+	case v != nil && c.now != nil && !c.repaired && (v.Class == Syntax || v.Class == Content && c.worthRepair(left)):
 		c.repaired = true
 		return Step{Action: Repair, Arm: c.now.Arm, Why: fmt.Sprintf("%s: one more try with the evidence", v.Class)}
 	case v != nil && len(left) > 0:
@@ -141,10 +149,36 @@ func (c *Cascade) Next() Step {
 		why = "every arm failed: " + strings.Join(c.evidence, "; ")
 	}
 	for _, r := range c.left {
-		why += fmt.Sprintf("; %s was not asked, since what is left for it is not worth the wait", r.Arm)
+		reason := "was not asked, since what is left for it is not worth the wait"
+		if slices.Contains(c.over, r.Arm) {
+			reason = "was at it until another took it over"
+		}
+		why += fmt.Sprintf("; %s %s", r.Arm, reason)
 	}
 	return Step{Action: Park, Why: why}
 }
+
+// worthRepair says whether the arm that failed is to try again before the next one: not
+// where a success by that costs many times what the next arm's does (patience), as with a
+// slow model that hardly ever mends what it did.
+func (c *Cascade) worthRepair(left []Ranked) bool {
+	if len(left) == 0 {
+		return true
+	}
+	next := left[0]
+	return scale(c.now.price(), 1/c.now.mends()) <= patience*scale(next.price(), 1/max(next.Then, leastChance))
+}
+
+// price is what one try counts as: what it costs, its gate and its time.
+func (r *Ranked) price() cost.Money { return scale(r.Index, r.Chance) }
+
+// mends is how likely a repair of the arm passes: a failed try makes that less likely by as
+// much as any other (repairs), and what was seen of its repairs moves it (formula 6).
+func (r *Ranked) mends() float64 { return shrink(r.Then*repairs, r.Mended) }
+
+// repairs is what a chance is of that after the arm's own failure: ours, the same as
+// kinds.yaml has for a failure of anybody (later), since nothing better is known.
+const repairs = 0.75
 
 // Take says which of Left makes the attempt. Those before it in the list stay for later:
 // they were passed over, not tried.
@@ -157,6 +191,17 @@ func (c *Cascade) Take(r Ranked) {
 			return
 		}
 	}
+}
+
+// Back says that the attempt was taken over. The arm is asked again only if those that
+// took over could not be had.
+func (c *Cascade) Back() {
+	if c.now != nil && !c.repaired {
+		r := *c.now
+		r.Spare = true
+		c.left, c.over = append(c.left, r), append(c.over, r.Arm)
+	}
+	c.now = nil
 }
 
 // Report tells what came of the attempt.
@@ -214,10 +259,17 @@ type Runner interface {
 	// Place waits for a place at one of the arms, and returns which, why that one, and
 	// how to give the place back.
 	Place(ctx context.Context, arms []Ranked, f Facts) (r Ranked, why string, release func(), err error)
+	// Relieve waits, while an attempt is made, for a place at one of those that may take
+	// the task over, until that is worth it. Its error is ctx's: nobody did.
+	Relieve(ctx context.Context, o Over) (r Ranked, why string, release func(), err error)
 	// Try makes one attempt. Its error ends the cascade: the caller goes away, or nothing
-	// can be done by anybody.
+	// can be done by anybody. When the task is taken over, ctx ends with the cause
+	// ErrTakenOver.
 	Try(ctx context.Context, arm Ranked, evidence string, repair bool) (Verdict, error)
 }
+
+// ErrTakenOver is why the context of an attempt ended whose task went to another.
+var ErrTakenOver = errors.New("another worker became free and took the task over")
 
 // mayStep are the arms of which another than the first may take a task because it is free:
 // who wants the cheapest waits for it, and what needs a strong model is not done by a
@@ -254,46 +306,96 @@ func offered(d Decision, arms []Ranked, arm Ranked) error {
 // done until then, and at its end, without a verdict, the attempt that was cut.
 func Run(ctx context.Context, d Decision, r Runner) (Trail, error) { return run(ctx, d, r, "") }
 
+// placed is a place that a task got.
+type placed struct {
+	arm     Ranked
+	why     string
+	release func()
+}
+
 func run(ctx context.Context, d Decision, r Runner, bug fault) (Trail, error) {
 	t := Trail{Decision: d}
 	c := NewCascade(d)
+	var over *placed // who takes the task over
 	for {
-		s := c.Next()
-		if s.Action == Accept || s.Action == Keep || s.Action == Park {
-			t.Steps = append(t.Steps, s)
-			return t, nil
-		}
-		began := time.Now()
-		var arms []Ranked
-		if s.Action == Repair {
-			arms = []Ranked{*c.now}
-		} else {
-			arms = mayStep(d, c.Left())
-		}
-		arm, why, release, err := r.Place(ctx, arms, d.Facts)
-		if err != nil {
-			return t, err
-		}
-		if err := offered(d, arms, arm); err != nil && bug != "who has a place gets the task" {
-			release()
-			return t, err
+		s, at, began := Step{Action: TakeOver}, over, time.Now()
+		if over == nil {
+			if s = c.Next(); s.Action == Accept || s.Action == Keep || s.Action == Park {
+				t.Steps = append(t.Steps, s)
+				return t, nil
+			}
+			var arms []Ranked
+			if s.Action == Repair {
+				arms = []Ranked{*c.now}
+			} else {
+				arms = mayStep(d, c.Left())
+			}
+			arm, why, release, err := r.Place(ctx, arms, d.Facts)
+			if err != nil {
+				return t, err
+			}
+			at = &placed{arm, why, release}
+			if err := offered(d, arms, arm); err != nil && bug != "who has a place gets the task" {
+				release()
+				return t, err
+			}
 		}
 		if s.Action != Repair {
-			c.Take(arm)
+			c.Take(at.arm)
 		}
-		if why != "" {
-			s.Why += "; " + why
+		s.Arm, s.Why = at.arm.Arm, strings.TrimPrefix(s.Why+"; "+at.why, "; ")
+		s.Why = strings.TrimSuffix(s.Why, "; ")
+		v, next, err := attempt(ctx, r, at.arm, c.Evidence(), s.Action == Repair, relievers(d, at.arm, c.Left()))
+		at.release()
+		if err == nil && next != nil {
+			if err = offered(d, c.Left(), next.arm); err != nil && bug != "who is free takes over" {
+				next.release()
+			} else {
+				err = nil
+			}
 		}
-		s.Arm = arm.Arm
-		v, err := r.Try(ctx, arm, c.Evidence(), s.Action == Repair)
-		release()
 		if err != nil {
 			s.Took = time.Since(began)
 			t.Steps = append(t.Steps, s)
 			return t, err
 		}
-		c.Report(v)
+		if over = next; over != nil {
+			v = Verdict{Class: TakenOver, Evidence: over.why}
+			c.Back()
+		} else {
+			c.Report(v)
+		}
 		s.Verdict, s.Took = &v, time.Since(began)
 		t.Steps = append(t.Steps, s)
 	}
+}
+
+// attempt makes one try, and ends it when somebody takes the task over.
+func attempt(ctx context.Context, r Runner, arm Ranked, evidence string, repair bool, o Over) (v Verdict, over *placed, err error) {
+	if len(o.Before)+len(o.After) == 0 {
+		v, err = r.Try(ctx, arm, evidence, repair)
+		return v, nil, err
+	}
+	tctx, stop := context.WithCancelCause(ctx)
+	rctx, dismiss := context.WithCancel(ctx)
+	defer func() { stop(nil); dismiss() }()
+	found := make(chan *placed, 1)
+	go func() {
+		defer close(found)
+		if arm, why, release, err := r.Relieve(rctx, o); err == nil {
+			found <- &placed{arm, why, release}
+			stop(ErrTakenOver)
+		}
+	}()
+	v, err = r.Try(tctx, arm, evidence, repair)
+	dismiss()
+	over = <-found
+	switch {
+	case over == nil:
+		return v, nil, err
+	case err == nil || ctx.Err() != nil: // it ended by itself, or altogether
+		over.release()
+		return v, nil, err
+	}
+	return Verdict{}, over, nil
 }

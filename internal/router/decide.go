@@ -124,6 +124,10 @@ func sorted(d *Decision) []int {
 // a private task leave.
 func (c *Candidate) leaves() bool { return c.Paid || c.Remote || c.Lane != Local }
 
+// leastChance is the least that an arm's chance is put at, so that nobody's success is
+// without a price.
+const leastChance = 0.01
+
 // pseudo is how many tries the prior counts for (formula 6).
 const pseudo = 4
 
@@ -137,7 +141,7 @@ func (t *Table) rank(d Demand, f Facts, c Candidate) Ranked {
 	for range min(max(f.Failures, 0), 8) {
 		p *= float64(t.Later) / 100
 	}
-	p = min(max(p, 0.01), 0.99)
+	p = min(max(p, leastChance), 0.99)
 	r := Ranked{Candidate: c, Chance: p}
 	price := pacedCost(c.Cost, &f) + gateCost + perTime(c.Time, hour(&f))
 	r.Index = scale(price, 1/p)
@@ -250,7 +254,7 @@ func then(r *Ranked, hard *hardness, q *curve, failures int) float64 {
 // shrink moves a chance by what was seen (formula 6).
 func shrink(p float64, s Seen) float64 {
 	passed := max(0, s.Passed)
-	return min(max((float64(p*pseudo)+passed)/(pseudo+passed+max(0, s.Failed)), 0.01), 0.99)
+	return min(max((float64(p*pseudo)+passed)/(pseudo+passed+max(0, s.Failed)), leastChance), 0.99)
 }
 
 // patience is how many times what Claude's cheapest success costs, waiting included, one of
@@ -397,8 +401,13 @@ func because(d Decision, k Kind, pin string) string {
 	switch {
 	case d.Facts.Private:
 		s += "; it is private and stays on this machine"
-	case d.Policy == Hybrid && d.Demand == Mechanical:
+	case d.Policy == Hybrid && d.Demand == Mechanical && d.Arms[0].Lane != Claude:
 		s += "; the GPU tries first, Claude gets what fails"
+	case d.Policy == Hybrid && d.Demand == Mechanical:
+		s += "; Claude tries first"
+		if slices.ContainsFunc(d.Arms, func(r Ranked) bool { return r.Lane != Claude }) {
+			s += fmt.Sprintf(", since a success by the GPU would cost more than %d times one of its", patience)
+		}
 	case d.Policy == Hybrid && d.Demand == Reasoning:
 		s += "; Claude tries first"
 	case d.Policy == Hybrid:

@@ -14,12 +14,16 @@ import (
 //
 // Who comes with several arms gets the first that is free in the order of the list,
 // except that another than the first is taken only where waiting for that would cost more
-// than the difference of what a success costs by each (Ranked.Index). Those that wait are served in the order in which they came.
+// than the difference of what a success costs by each (Ranked.Index), or where it would do
+// nothing else and is not paid for. Those that wait are served in the order in which they
+// came. What is with a slow arm may go to one that is free (Relieve).
 type Desk struct {
 	mu    sync.Mutex
 	lanes map[string]*lane
 	queue []*waiting
-	bug   fault // see fault
+	// reliefs are tasks that are with somebody, and may go to another.
+	reliefs []*relieving
+	bug     fault // see fault
 }
 
 // lane is the places of one lane, or of one model of it.
@@ -102,12 +106,17 @@ func (d *Desk) Take(ctx context.Context, arms []Ranked, hour cost.Money) (r Rank
 	d.at(arms[0].Arm).waiting++
 	d.serve()
 	d.mu.Unlock()
+	return d.await(ctx, w.got, func() { d.leave(w) })
+}
+
+// await waits for a place, and takes who waits off the list when ctx ends.
+func (d *Desk) await(ctx context.Context, got chan taken, leave func()) (r Ranked, why string, release func(), err error) {
 	// What waiting costs grows with what others hold; look again now and then.
 	tick := time.NewTicker(again)
 	defer tick.Stop()
 	for {
 		select {
-		case t := <-w.got:
+		case t := <-got:
 			return t.arm, t.why, d.release(t.arm.Arm), nil
 		case <-tick.C:
 			d.mu.Lock()
@@ -115,10 +124,10 @@ func (d *Desk) Take(ctx context.Context, arms []Ranked, hour cost.Money) (r Rank
 			d.mu.Unlock()
 		case <-ctx.Done():
 			d.mu.Lock()
-			d.leave(w)
+			leave()
 			d.mu.Unlock()
 			select {
-			case t := <-w.got: // it came at the same moment
+			case t := <-got: // it came at the same moment
 				d.release(t.arm.Arm)()
 			default:
 			}
@@ -158,11 +167,20 @@ func (d *Desk) leave(w *waiting) {
 	}
 }
 
-// serve gives places to those that wait, in their order, as long as there are some.
+// serve gives places to those that wait, in their order, as long as there are some: first
+// those that they want, then those that would do nothing, then those at which a task is
+// better off than where it is.
 func (d *Desk) serve() {
+	d.give(d.choose)
+	d.give(d.idle)
+	d.relieve()
+}
+
+// give gives everybody who waits the place that choose finds.
+func (d *Desk) give(choose func(w *waiting, before int) (taken, bool)) {
 	for i := 0; i < len(d.queue); {
 		w := d.queue[i]
-		t, ok := d.choose(w, i)
+		t, ok := choose(w, i)
 		if !ok {
 			i++
 			continue
@@ -176,6 +194,24 @@ func (d *Desk) serve() {
 		}
 		w.got <- t
 	}
+}
+
+// idle finds a place that nobody wants and that is not paid for, for a task that waits for a
+// paid one: while it waits it may as well be tried there, if a success by that costs less
+// than by who is waited for. Its time costs nothing: who is waited for takes it over
+// (Relieve).
+func (d *Desk) idle(w *waiting, _ int) (t taken, ok bool) {
+	first := w.arms[0]
+	for _, a := range w.arms[1:] {
+		l := d.at(a.Arm)
+		if !first.Paid || a.Paid || a.Remote || l.taken >= l.places {
+			continue
+		}
+		if price := scale(a.Cost+gateCost, 1/max(a.Chance, leastChance)); price < first.Index {
+			return taken{a, fmt.Sprintf("%s would do nothing until %s is free; a success by it costs %s, its time aside", a.Arm, first.Arm, price)}, true
+		}
+	}
+	return t, false
 }
 
 // choose finds the place for one that waits, with so many in front of him.

@@ -190,7 +190,7 @@ func NewMatrix(all []Outcome) (*Matrix, error) {
 
 // silent classes say nothing about the model that was asked.
 func (c Class) silent() bool {
-	return c == Unavailable || c == OverBudget || c == Doubt
+	return c == Unavailable || c == OverBudget || c == Doubt || c == TakenOver
 }
 
 // put adds a try to a cell.

@@ -18,9 +18,11 @@ type Outcome struct {
 	Prompt   int    `json:"prompt"`
 	Arm      Arm    `json:"arm"`
 	// Failures is how many tries at the task failed before, by whomever.
-	Failures int   `json:"failures,omitempty"`
-	Passed   bool  `json:"passed"`
-	Class    Class `json:"class,omitempty"`
+	Failures int `json:"failures,omitempty"`
+	// Repair: the arm tried again after its own failure.
+	Repair bool  `json:"repair,omitempty"`
+	Passed bool  `json:"passed"`
+	Class  Class `json:"class,omitempty"`
 	// Tokens are what it used; Cost what that was charged, where CostKnown.
 	Tokens    cost.Tokens   `json:"tokens,omitzero"`
 	Cost      cost.Money    `json:"cost"`
@@ -41,10 +43,17 @@ type memoryKey struct {
 	lane           Lane
 	model          string
 	best, failures int
+	repair         bool
 }
 
 func keyOf(kind string, a Arm, failures int) memoryKey {
-	return memoryKey{kind, a.Lane, a.Model, max(1, a.BestOf), min(max(failures, 0), 3)}
+	return memoryKey{kind, a.Lane, a.Model, max(1, a.BestOf), min(max(failures, 0), 3), false}
+}
+
+// repairOf is where repairs are kept, of which there are too few to tell more apart: how
+// many are asked and failed before does not count.
+func repairOf(kind string, a Arm) memoryKey {
+	return memoryKey{kind: kind, lane: a.Lane, model: a.Model, repair: true}
 }
 
 // Add takes an outcome in. An attempt that says nothing about the model (no budget, no
@@ -57,6 +66,9 @@ func (m *Memory) Add(o Outcome) {
 		m.seen = map[memoryKey]Seen{}
 	}
 	k := keyOf(o.Kind, o.Arm, o.Failures)
+	if o.Repair {
+		k = repairOf(o.Kind, o.Arm)
+	}
 	m.seen[k] = m.seen[k].after(o.Passed)
 }
 
@@ -71,7 +83,14 @@ func (m *Memory) After(kind string, a Arm) (s [3]Seen) {
 	return s
 }
 
+// Mended is what was seen of an arm's repairs: Candidate.Mended.
+func (m *Memory) Mended(kind string, a Arm) Seen { return m.rounded(repairOf(kind, a)) }
+
 func (m *Memory) of(kind string, a Arm, failures int) Seen {
-	s := m.seen[keyOf(kind, a, failures)]
+	return m.rounded(keyOf(kind, a, failures))
+}
+
+func (m *Memory) rounded(k memoryKey) Seen {
+	s := m.seen[k]
 	return Seen{math.Round(100*s.Passed) / 100, math.Round(100*s.Failed) / 100}
 }

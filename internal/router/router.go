@@ -143,6 +143,8 @@ type Candidate struct {
 	// where one, two, and three or more tries had failed before.
 	Seen  Seen    `json:"seen,omitzero"`
 	After [3]Seen `json:"after,omitzero"`
+	// Mended is what became of its repairs.
+	Mended Seen `json:"mended,omitzero"`
 }
 
 // Facts are what is known of a task.

@@ -320,6 +320,14 @@ func (g *gate) Place(ctx context.Context, arms []Ranked, f Facts) (Ranked, strin
 	return arms[0], "", func() {}, nil
 }
 
+func (g *gate) Relieve(ctx context.Context, o Over) (Ranked, string, func(), error) {
+	if g.desk != nil {
+		return g.desk.Relieve(ctx, o)
+	}
+	<-ctx.Done()
+	return Ranked{}, "", nil, ctx.Err()
+}
+
 func (g *gate) Try(_ context.Context, arm Ranked, evidence string, _ bool) (Verdict, error) {
 	g.tried, g.evidence = append(g.tried, arm.Model), append(g.evidence, evidence)
 	v := g.verdicts[arm.Model]
