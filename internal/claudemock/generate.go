@@ -35,8 +35,9 @@ func generate(raw json.RawMessage, text, from string) (string, error) {
 	return string(plain(v)), nil
 }
 
-// quotable are the lines between fences (lines that begin with =====, ``` or
-// ~~~), or all lines when nothing is fenced; of a length to quote.
+// quotable are the lines between the first fence (a line that begins with =====, ``` or
+// ~~~) and its end, or all lines when nothing is fenced; of a length to quote. What is
+// fenced further down is about the text: a finding, or what was wrong with an answer.
 func quotable(text string) []string {
 	var fenced, all []string
 	fence := ""
@@ -54,6 +55,9 @@ func quotable(text string) []string {
 			continue
 		case mark != "" && mark == fence:
 			fence = ""
+			if len(fenced) > 0 {
+				return fenced
+			}
 			continue
 		}
 		if len(t) < 8 || len(t) > 120 {

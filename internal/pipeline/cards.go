@@ -89,7 +89,7 @@ func judgeCard(answer, text string, symbols []codebase.Symbol) (card, []Check) {
 		if _, _, ok := findQuote(text, r.Quote, 1); !ok {
 			c.Dropped++
 			if quotes.Passed {
-				quotes.Passed, quotes.Evidence = false, fmt.Sprintf("the quote %q is not in the text; copy quotes exactly, or leave them out", clip(r.Quote, 120))
+				quotes.Passed, quotes.Evidence = false, "the quote "+quoteFault(text, r.Quote)+"; copy whole lines exactly, or leave them out"
 			}
 			continue
 		}

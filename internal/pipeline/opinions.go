@@ -111,7 +111,7 @@ func judgeOpinion(answer, text string) (opinion, []Check) {
 	o.Evidence, o.Because, o.By = strings.TrimSpace(o.Evidence), clean(o.Because), ""
 	evidence := Check{Name: "evidence", Passed: true}
 	if _, _, ok := findQuote(text, o.Evidence, 1); !ok {
-		evidence.Passed, evidence.Evidence = false, fmt.Sprintf("the evidence %q is not in the text; copy a line exactly", clip(o.Evidence, 120))
+		evidence.Passed, evidence.Evidence = false, "the evidence "+quoteFault(text, o.Evidence)+"; copy a whole line exactly"
 	}
 	return o, []Check{schema, saysSomething("because", o.Because), evidence}
 }

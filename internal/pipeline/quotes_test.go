@@ -8,7 +8,7 @@ import (
 )
 
 func TestQuoteIsFoundVerbatimOrNotAtAll(t *testing.T) {
-	text := "package a\n\nfunc f() error {\n\treturn os.Remove(name)\n}\n"
+	text := "package a\n\nfunc f() error {\n\treturn os.Remove(name)\n}\n\n\tg()\n\th()\n\th()\n"
 	for _, c := range []struct {
 		name, quote string
 		first, last int
@@ -21,10 +21,22 @@ func TestQuoteIsFoundVerbatimOrNotAtAll(t *testing.T) {
 		{"other spacing inside", "return  os.Remove(name)", 0, 0, false},
 		{"says nothing", "}", 0, 0, false},
 		{"empty", "", 0, 0, false},
+		{"short, but a whole line, and the only one", "g()", 16, 16, true},
+		{"short, and a part of a line", "name", 0, 0, false},
+		{"short, and twice there", "h()", 0, 0, false},
 	} {
 		first, last, ok := findQuote(text, c.quote, 10)
 		if first != c.first || last != c.last || ok != c.ok {
 			t.Errorf("%s: got %d, %d, %v; want %d, %d, %v", c.name, first, last, ok, c.first, c.last, c.ok)
+		}
+	}
+}
+
+func TestAQuoteIsToldWhatIsWrongWithIt(t *testing.T) {
+	text := "a := 1\n}\n}\n"
+	for quote, want := range map[string]string{"}": "too little", "b := 22222": "not in the text", "": "not in the text"} {
+		if got := quoteFault(text, quote); !strings.Contains(got, want) {
+			t.Errorf("%q: %s", quote, got)
 		}
 	}
 }
