@@ -40,7 +40,7 @@ type lanes struct {
 	// learner orders the arms where a replay found that better (monitor route replay); nil
 	// elsewhere.
 	learner *router.Learner
-	pace    map[string]time.Duration // by model: how long an answer took lately
+	pace    map[[2]string]time.Duration // by model and kind of task: how long an answer took lately
 	halted  string                   // why Claude is not asked any more
 	told    map[string]bool
 }
@@ -52,7 +52,7 @@ const rememberedOutcomes = 2000
 // openLanes makes the lanes of this process; nil where there is no key to Claude, since
 // then there is nothing to choose from.
 func (p analysis) openLanes(ctx context.Context, logf func(string, ...any)) (*lanes, error) {
-	l := &lanes{desk: router.NewDesk(), store: p.store, hour: money(p.settings.Route.Hour), pace: map[string]time.Duration{}, told: map[string]bool{}}
+	l := &lanes{desk: router.NewDesk(), store: p.store, hour: money(p.settings.Route.Hour), pace: map[[2]string]time.Duration{}, told: map[string]bool{}}
 	lane, _, err := claudeCommands(p).lane(ctx, nil)
 	if err != nil || lane == nil {
 		return nil, err
@@ -78,6 +78,9 @@ func (p analysis) openLanes(ctx context.Context, logf func(string, ...any)) (*la
 		var v router.Outcome
 		if json.Unmarshal(o.Body, &v) == nil { // what a later version wrote says nothing to this one
 			l.memory.Add(v)
+			if v.Class == "" || v.Class == router.Syntax || v.Class == router.Content { // it answered
+				l.took(v.Arm.Model, v.Kind, v.Took)
+			}
 			if l.learner != nil {
 				l.learner.Add(v)
 			}
@@ -120,14 +123,15 @@ func (l *lanes) halt(why string) {
 	}
 }
 
-// took notes how long a model took.
-func (l *lanes) took(model string, d time.Duration) {
+// took notes how long a model took for a task of a kind.
+func (l *lanes) took(model, kind string, d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if old := l.pace[model]; old > 0 {
+	at := [2]string{model, kind}
+	if old := l.pace[at]; old > 0 {
 		d = (3*old + d) / 4
 	}
-	l.pace[model] = d
+	l.pace[at] = d
 }
 
 // strengthOf is how much a model is trusted with, as kinds.yaml has it.
@@ -163,7 +167,9 @@ func (h *hands) candidates(ctx context.Context, t pipeline.Task, f router.Facts,
 	l.mu.Lock()
 	pace, halted := map[string]time.Duration{}, l.halted
 	for k, v := range l.pace {
-		pace[k] = v
+		if k[1] == f.Kind {
+			pace[k[0]] = v
+		}
 	}
 	seen := func(c *router.Candidate) {
 		c.Seen, c.After, c.Mended = l.memory.Of(f.Kind, c.Arm), l.memory.After(f.Kind, c.Arm), l.memory.Mended(f.Kind, c.Arm)
@@ -506,7 +512,7 @@ func (c *carrying) Try(ctx context.Context, arm router.Ranked, evidence string, 
 	}
 	c.outcomes = append(c.outcomes, o)
 	if err == nil && !arm.Batch {
-		c.h.lanes.took(arm.Model, time.Since(began))
+		c.h.lanes.took(arm.Model, c.t.Kind, time.Since(began))
 	}
 	return v, nil
 }

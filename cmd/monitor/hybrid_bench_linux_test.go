@@ -95,7 +95,7 @@ func paid(id string, pico int64) job.Call {
 // are units of the first kind, and in a hybrid job they go up instead.
 func BenchmarkHybridUnits(b *testing.B) {
 	bin := shipped(b)
-	const files = 40
+	const files = 80
 	names := smallFiles(b, files)
 	rate := func(policy string) (units, whole float64) {
 		s := realStage(b)

@@ -345,7 +345,7 @@ func run(ctx context.Context, d Decision, r Runner, bug fault) (Trail, error) {
 		}
 		s.Arm, s.Why = at.arm.Arm, strings.TrimPrefix(s.Why+"; "+at.why, "; ")
 		s.Why = strings.TrimSuffix(s.Why, "; ")
-		v, next, err := attempt(ctx, r, at.arm, c.Evidence(), s.Action == Repair, relievers(d, at.arm, c.Left()))
+		v, next, err := attempt(ctx, r, at.arm, c.Evidence(), s.Action == Repair, relievers(d, at.arm, s.Action == Repair, c.Left()))
 		at.release()
 		if err == nil && next != nil {
 			if err = offered(d, c.Left(), next.arm); err != nil && bug != "who is free takes over" {

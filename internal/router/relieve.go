@@ -12,6 +12,8 @@ import (
 // Over is a task that an arm is at, and who may take it over.
 type Over struct {
 	Now Ranked
+	// Repair: Now failed at it once, and tries again.
+	Repair bool
 	// Before go before Now in the decision's list: the task only is with Now because they
 	// were busy. After come after it.
 	Before, After []Ranked
@@ -22,8 +24,8 @@ type Over struct {
 // relievers are who may take a task over from the arm that is at it; left are those that
 // were not asked. What is paid and on its way is not called back, since it is charged;
 // what may wait until tomorrow is in no hurry; and who wants the cheapest waits for it.
-func relievers(d Decision, now Ranked, left []Ranked) Over {
-	o := Over{Now: now, Hour: d.Facts.Hour}
+func relievers(d Decision, now Ranked, repair bool, left []Ranked) Over {
+	o := Over{Now: now, Repair: repair, Hour: d.Facts.Hour}
 	if now.Paid || now.Lane != Local || d.Facts.Later || d.Policy == Cheapest {
 		return o
 	}
@@ -85,14 +87,21 @@ func (d *Desk) relieve() {
 // taker finds who takes a task over.
 func (d *Desk) taker(w *relieving) (t taken, ok bool) {
 	now, passed := &w.over.Now, time.Since(w.since)
-	left := stillNeeds(now.Time, passed)
-	price := scale(gateCost+perTime(left, w.over.Hour), 1/max(now.Then, leastChance))
+	chance := now.Then
+	if w.over.Repair {
+		chance = now.mends()
+	}
+	price := scale(gateCost+perTime(stillNeeds(now.Time, passed), w.over.Hour), 1/max(chance, leastChance))
 	for i, a := range slices.Concat(w.over.Before, w.over.After) {
 		l := d.at(a.Arm)
 		if l.taken >= l.places || i >= len(w.over.Before) && passed < a.Time {
 			continue
 		}
-		if z := scale(a.price(), 1/max(a.Then, leastChance)); price > z {
+		z := a.Index // nobody failed yet
+		if w.over.Repair {
+			z = scale(a.price(), 1/max(a.Then, leastChance))
+		}
+		if price > z {
 			return taken{a, fmt.Sprintf("%s is free, and a success by it costs %s; one by %s, which has been at it for %s, would cost %s in waiting", a.Arm, z, now.Arm, passed.Round(time.Millisecond), price)}, true
 		}
 	}
