@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,9 +22,9 @@ import (
 )
 
 type experimentFlags struct {
-	name, model, budget string
-	tasks, seeds        int
-	json                bool
+	name, model, budget, lane string
+	tasks, seeds, bestOf      int
+	json                      bool
 }
 
 func experimentCommand(p routeCommands) *cobra.Command {
@@ -30,8 +33,10 @@ func experimentCommand(p routeCommands) *cobra.Command {
 		Use: "experiment [PATH]", Short: "Try every arm at the same tasks, to have a matrix that can be replayed",
 		Long: "Takes files of the codebase at PATH and has the card of each written by every arm, the local model and each of Claude's\n" +
 			"that may be asked, once for each seed. Gates judge, nothing is repaired and nobody helps. What it costs is bounded by\n" +
-			"--budget and stands in the ledger; the outcomes are recorded under --name.",
-		Example: "  monitor route experiment . --tasks 30 --seeds 3 --budget 1.00\n  monitor route replay --source experiment",
+			"--budget and stands in the ledger; the outcomes are recorded under --name. What is recorded under it already is not\n" +
+			"tried again: an experiment that was stopped goes on, and one with another local model (--model, --lane local) is\n" +
+			"added to it.",
+		Example: "  monitor route experiment . --tasks 30 --seeds 3 --budget 1.00\n  monitor route experiment . --model qwen2.5-coder-7b --lane local --best-of 3\n  monitor route replay --source experiment",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			path := "."
@@ -46,6 +51,8 @@ func experimentCommand(p routeCommands) *cobra.Command {
 	c.Flags().StringVar(&f.budget, "budget", "0.50", "the most that it may cost in `DOLLARS`")
 	c.Flags().IntVar(&f.tasks, "tasks", 30, "how many files, the most interesting first")
 	c.Flags().IntVar(&f.seeds, "seeds", 3, "how often each is tried")
+	c.Flags().StringVar(&f.lane, "lane", "", "only the arms of this `LANE` (local, claude) or model")
+	c.Flags().IntVar(&f.bestOf, "best-of", 1, "another arm: `N` local workers are asked the same, and the first answer that passes counts")
 	c.Flags().BoolVar(&f.json, "json", false, "print the outcomes as JSON lines")
 	return c
 }
@@ -114,6 +121,9 @@ func (p routeCommands) experiment(ctx context.Context, path string, f experiment
 	if f.tasks < 1 || f.tasks > 10_000 || f.seeds < 1 || f.seeds > 100 {
 		return usage("--tasks %d, --seeds %d: give 1 to 10,000 tasks and 1 to 100 seeds", f.tasks, f.seeds)
 	}
+	if f.bestOf < 1 || f.bestOf > 16 {
+		return usage("--best-of %d: give 1 to 16", f.bestOf)
+	}
 	budget, err := cost.ParseMoney(f.budget)
 	if err != nil || budget <= 0 {
 		return usage("--budget %s: give dollars, as in 0.50", f.budget)
@@ -149,8 +159,8 @@ func (p routeCommands) experiment(ctx context.Context, path string, f experiment
 	defer h.Close()
 	h.spec, h.lanes, h.traits = spec.Lanes, l, a.traitsOf(spec.Model)
 	h.notes.doubts = map[string]bool{}
-	if spec.Model.Name != "" {
-		l.desk.Places(router.Arm{Lane: router.Local, Model: spec.Model.Name}, max(1, spec.Model.Workers))
+	if spec.Model.Name != "" { // the best of several needs as many workers that do nothing else
+		l.desk.Places(router.Arm{Lane: router.Local, Model: spec.Model.Name}, max(1, spec.Model.Workers/f.bestOf))
 	}
 	body, err := json.Marshal(spec)
 	if err != nil {
@@ -169,8 +179,15 @@ func (p routeCommands) experiment(ctx context.Context, path string, f experiment
 	if len(units) == 0 {
 		return usage("there is no file in %s that a card is written for", root)
 	}
-	arms := l.arms(h)
-	done, gone, err := p.tryAll(ctx, h, newKind, j, units, arms, f)
+	arms := l.arms(h, f)
+	if len(arms) == 0 {
+		return usage("--lane %s: there is no such lane or model here; there are local, claude, and the models %s", f.lane, strings.Join(append(slices.Clone(spec.Lanes.Paid), spec.Model.Name), ", "))
+	}
+	known, err := p.tried(ctx, f.name)
+	if err != nil {
+		return err
+	}
+	done, gone, err := p.tryAll(ctx, h, newKind, j, units, arms, known, f)
 	if err != nil && len(done) == 0 {
 		return err
 	}
@@ -179,16 +196,21 @@ func (p routeCommands) experiment(ctx context.Context, path string, f experiment
 			return e
 		}
 	}
-	passed := map[string]int{}
-	for _, o := range done {
-		if o.Passed {
-			passed[o.Arm.Model]++
+	all, e := p.tried(context.WithoutCancel(ctx), f.name)
+	if e != nil {
+		return errors.Join(err, e)
+	}
+	passed, tries := map[router.Arm]int{}, map[router.Arm]int{}
+	for c, ok := range all {
+		tries[c.arm]++
+		if ok {
+			passed[c.arm]++
 		}
 	}
 	s, e := l.purse.books.Spent(ctx, store.Limit{Job: id})
 	fmt.Fprintf(p.Stderr, "%s recorded under %q: %s, %s, %s; spent %s\n", plural(len(done), "outcome"), f.name, plural(len(units), "task"), plural(len(arms), "arm"), plural(f.seeds, "seed"), s.Settled)
-	for _, arm := range arms {
-		fmt.Fprintf(p.Stderr, "  %-40s passed %d of %d\n", arm.Arm, passed[arm.Model], len(units)*f.seeds)
+	for _, arm := range slices.SortedFunc(maps.Keys(tries), func(a, b router.Arm) int { return strings.Compare(a.String(), b.String()) }) {
+		fmt.Fprintf(p.Stderr, "  %-50s passed %d of %d\n", arm, passed[arm], tries[arm])
 	}
 	if gone {
 		fmt.Fprintf(p.Stderr, "The budget of %s was used up before every arm was tried at every task; what is complete can be replayed.\n", budget)
@@ -196,20 +218,43 @@ func (p routeCommands) experiment(ctx context.Context, path string, f experiment
 	return errors.Join(err, e)
 }
 
+// tried is what an experiment has recorded: whether each arm passed at each task and seed.
+func (p routeCommands) tried(ctx context.Context, name string) (map[matrixCell]bool, error) {
+	rows, err := store.OutcomesOf(p.store).List(ctx, name, mostOutcomes)
+	if err != nil {
+		return nil, err
+	}
+	out := map[matrixCell]bool{}
+	for _, r := range rows {
+		var o router.Outcome
+		if json.Unmarshal(r.Body, &o) == nil && !o.Class.Silent() {
+			out[cellOf(o)] = o.Passed
+		}
+	}
+	return out, nil
+}
+
 // arms are all of an experiment's.
-func (l *lanes) arms(h *hands) (out []router.Ranked) {
+func (l *lanes) arms(h *hands, f experimentFlags) (out []router.Ranked) {
 	if h.model.Name != "" {
 		out = append(out, router.Ranked{Candidate: h.localArm(router.Facts{})})
+		if f.bestOf > 1 {
+			best := out[0]
+			best.BestOf = f.bestOf
+			out = append(out, best)
+		}
 	}
 	for _, m := range h.spec.Paid {
 		out = append(out, router.Ranked{Candidate: router.Candidate{Arm: router.Arm{Lane: router.Claude, Model: m, Effort: l.effort("card")}, Paid: true, Remote: true}})
 	}
-	return out
+	return slices.DeleteFunc(out, func(r router.Ranked) bool {
+		return f.lane != "" && f.lane != string(r.Lane) && f.lane != r.Model
+	})
 }
 
 // tryAll fills the matrix: task by task, so that what the budget held is complete, and
 // all arms of one at the same time.
-func (p routeCommands) tryAll(ctx context.Context, h *hands, kind func(pipeline.Crew) *pipeline.Analyze, j job.Job, units []job.Unit, arms []router.Ranked, f experimentFlags) (done []router.Outcome, gone bool, err error) {
+func (p routeCommands) tryAll(ctx context.Context, h *hands, kind func(pipeline.Crew) *pipeline.Analyze, j job.Job, units []job.Unit, arms []router.Ranked, known map[matrixCell]bool, f experimentFlags) (done []router.Outcome, gone bool, err error) {
 	var mu sync.Mutex
 	places := make(chan struct{}, 2*len(arms)+max(1, h.model.Workers))
 	var all sync.WaitGroup
@@ -240,6 +285,9 @@ func (p routeCommands) tryAll(ctx context.Context, h *hands, kind func(pipeline.
 			for _, arm := range arms {
 				if stop() {
 					break
+				}
+				if _, ok := known[matrixCell{u.ID, seed, arm.Arm}]; ok {
+					continue
 				}
 				places <- struct{}{}
 				all.Go(func() {

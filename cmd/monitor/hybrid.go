@@ -41,7 +41,7 @@ type lanes struct {
 	// elsewhere.
 	learner *router.Learner
 	pace    map[[2]string]time.Duration // by model and kind of task: how long an answer took lately
-	halted  string                   // why Claude is not asked any more
+	halted  string                      // why Claude is not asked any more
 	told    map[string]bool
 }
 

@@ -254,21 +254,25 @@ func (p routeCommands) matrix(ctx context.Context, f replayFlags) (*router.Matri
 	return m, o, nil
 }
 
+// matrixCell is a place of the matrix.
+type matrixCell struct {
+	task string
+	seed int
+	arm  router.Arm
+}
+
+func cellOf(o router.Outcome) matrixCell { return matrixCell{o.Task, o.Seed, o.Arm} }
+
 // latest leaves one outcome of each arm at each task and seed: the first try of the last
 // time that it was asked, since a repair has help that others had not.
 func latest(all []router.Outcome) (out []router.Outcome) {
-	type cell struct {
-		task string
-		seed int
-		arm  router.Arm
-	}
-	at := map[cell]int{}
+	at := map[matrixCell]int{}
 	for _, o := range all {
-		c := cell{o.Task, o.Seed, o.Arm}
-		i, ok := at[c]
+		i, ok := at[cellOf(o)]
 		switch {
+		case o.Repair:
 		case !ok:
-			at[c] = len(out)
+			at[cellOf(o)] = len(out)
 			out = append(out, o)
 		case o.Failures <= out[i].Failures:
 			out[i] = o

@@ -83,7 +83,7 @@ func own(a Arm) Arm {
 
 // Add takes an outcome in; one that says nothing about the model is left out.
 func (l *Learner) Add(o Outcome) {
-	if o.Class.silent() || o.Repair { // the order is of first tries
+	if o.Class.Silent() || o.Repair { // the order is of first tries
 		return
 	}
 	k := int8(min(max(o.Failures, 0), mostFailures))

@@ -156,7 +156,7 @@ func NewMatrix(all []Outcome) (*Matrix, error) {
 		if err := o.valid(); err != nil {
 			return nil, fmt.Errorf("task %q: %w", o.Task, err)
 		}
-		if o.Class.silent() {
+		if o.Class.Silent() {
 			continue
 		}
 		if !arms[o.Arm] {
@@ -181,15 +181,16 @@ func NewMatrix(all []Outcome) (*Matrix, error) {
 	}
 	m.cells = make([]cell, len(m.trials)*len(m.arms))
 	for _, o := range all {
-		if !o.Class.silent() {
+		if !o.Class.Silent() {
 			m.put(trials[id{o.Task, o.Seed}]*len(m.arms)+slices.Index(m.arms, o.Arm), o)
 		}
 	}
 	return m, nil
 }
 
-// silent classes say nothing about the model that was asked.
-func (c Class) silent() bool {
+// Silent says that a class says nothing about the model that was asked: it could not be had,
+// or not be let do.
+func (c Class) Silent() bool {
 	return c == Unavailable || c == OverBudget || c == Doubt || c == TakenOver
 }
 

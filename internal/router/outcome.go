@@ -59,7 +59,7 @@ func repairOf(kind string, a Arm) memoryKey {
 // Add takes an outcome in. An attempt that says nothing about the model (no budget, no
 // connection) is left out.
 func (m *Memory) Add(o Outcome) {
-	if o.Class.silent() {
+	if o.Class.Silent() {
 		return
 	}
 	if m.seen == nil {
