@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -87,6 +88,25 @@ func (p analysis) openLanes(ctx context.Context, logf func(string, ...any)) (*la
 		}
 	}
 	return l, nil
+}
+
+// lanesOf tells lanes apart by all that they are opened with: the key, what the config says
+// of them, and the user's own routes and prices. It is kept in memory only.
+func (p analysis) lanesOf(ctx context.Context) (sum [32]byte, err error) {
+	key, _, err := claudeCommands(p).keyPlaces().Find(ctx)
+	if err != nil {
+		return sum, &coded{exitUsage, err}
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%q %+v %+v %+v", key.Reveal(), p.settings.Claude, p.settings.Route, p.settings.Cost)
+	for _, name := range []string{p.folders.routesFile(), p.folders.pricesFile()} {
+		b, err := os.ReadFile(name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return sum, usage("%s cannot be read: %w", name, err)
+		}
+		fmt.Fprintf(h, "%q", b)
+	}
+	return [32]byte(h.Sum(nil)), nil
 }
 
 // routes are the router's table with the user's rules.

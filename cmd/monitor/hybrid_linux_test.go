@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -440,5 +441,44 @@ func TestServeAsksClaudeToo(t *testing.T) {
 	}
 	if out, err := h.command("analyze", "--policy", "hybrid", "--budget", "0.0001", "--lane", "claude-opus-5-5", h.repo).CombinedOutput(); exitCode(err) != exitUsage || !strings.Contains(string(out), "does not fit") {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// serve goes by the key and the rules that there are when a job begins: one that was taken
+// away is not used any more, and a new one needs no restart.
+func TestServeGoesByTheKeyThatIsThere(t *testing.T) {
+	t.Parallel()
+	h := newHybrid(t, 4, fakeengine.Script{}, claudemock.Config{})
+	h.serve("--workers", "1")
+	asked := func(model string) (n int) {
+		for _, c := range h.mock.Bill().Calls {
+			if c.Model == model {
+				n++
+			}
+		}
+		return n
+	}
+	ask := []string{"analyze", "--policy", "claude-only", "--confirm", "0", "--lane", "claude-haiku-5-5", h.repo}
+	h.must(ask...)
+	first := asked("claude-haiku-5-5")
+	if first == 0 {
+		t.Fatal("control: Claude was not asked")
+	}
+	h.must("claude", "logout")
+	again := append(slices.Clone(ask[:len(ask)-3]), "--lane", "claude-sonnet-5", h.repo)
+	if out, err := h.command(again...).CombinedOutput(); exitCode(err) != exitMissing || !strings.Contains(string(out), "monitor claude login") {
+		t.Errorf("without the key: %v\n%s", err, out)
+	}
+	login := h.command("claude", "login")
+	login.Stdin = strings.NewReader(canaryKey + "\n")
+	if out, err := login.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if err := os.WriteFile(filepath.Join(h.home, "config", "routes.yaml"), []byte("version: 1\nrules:\n  - {name: the best for cards, kind: card, model: claude-opus-5-5}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.must("analyze", "--policy", "claude-only", "--confirm", "0", h.repo)
+	if n := asked("claude-opus-5-5"); n < 4 {
+		t.Errorf("the new rule sent %d cards to Opus", n)
 	}
 }

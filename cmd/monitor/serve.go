@@ -399,9 +399,12 @@ type served struct {
 	// reloading is held while the config is read anew and put in force, so that the
 	// crew and what is said of it are of the same reading.
 	reloading sync.Mutex
-	// lanes are opened, under opening, by the first job that may ask Claude.
+	// lanes are opened, under opening, by the first job that may ask Claude, of what
+	// lanesOf says; past are those of jobs that began before that changed.
 	opening sync.Mutex
 	lanes   *lanes
+	lanesOf [32]byte
+	past    []*lanes
 
 	mu sync.Mutex
 	p  *Program // its settings change with Reload

@@ -315,41 +315,63 @@ func (s *served) stopping() bool {
 }
 
 // Lanes implements console.Jobs.
-func (s *served) Lanes() []console.Lane {
+func (s *served) Lanes() (out []console.Lane) {
 	s.opening.Lock()
-	l := s.lanes
+	all := append(slices.Clone(s.past), s.lanes)
 	s.opening.Unlock()
-	if l == nil {
-		return nil
-	}
-	st := l.purse.lane.State()
-	out := console.Lane{Name: "claude", Workers: st.Workers, Busy: st.Busy, Waiting: st.Waiting, Stopped: l.halting()}
 	left := func(b claude.BucketState) int64 {
 		if b.Limit == 0 {
 			return -1
 		}
 		return b.Remaining
 	}
-	for _, m := range st.Models {
-		out.Models = append(out.Models, console.LaneModel{Name: m.Limits, Sent: m.Admitted, Limited: m.Limited, Requests: left(m.Requests), Input: left(m.Input), Output: left(m.Output)})
+	for i, l := range all {
+		if l == nil {
+			continue
+		}
+		st := l.purse.lane.State()
+		lane := console.Lane{Name: "claude", Workers: st.Workers, Busy: st.Busy, Waiting: st.Waiting, Stopped: l.halting()}
+		if i < len(all)-1 {
+			if st.Busy+st.Waiting == 0 {
+				continue
+			}
+			lane.Name += " (as before)"
+		}
+		for _, m := range st.Models {
+			lane.Models = append(lane.Models, console.LaneModel{Name: m.Limits, Sent: m.Admitted, Limited: m.Limited, Requests: left(m.Requests), Input: left(m.Input), Output: left(m.Output)})
+		}
+		out = append(out, lane)
 	}
-	return []console.Lane{out}
+	return out
 }
 
-// lanesFor are the lanes of this process, opened by the first order that may need them.
+// lanesFor are the lanes for an order that may need them: those that are open, unless the
+// key, or what the user set of prices, routes and Claude, has changed since. Jobs that run
+// keep theirs to their end.
 func (s *served) lanesFor(ctx context.Context, spec pipeline.LanesSpec, resumed bool) (*lanes, error) {
 	p, _ := s.now()
 	if !(analysis{p}).needsLanes(spec, resumed) {
 		return nil, nil
 	}
+	of, err := analysis{p}.lanesOf(ctx)
+	if err != nil {
+		return nil, err
+	}
 	s.opening.Lock()
 	defer s.opening.Unlock()
-	if s.lanes != nil {
+	if s.lanes != nil && s.lanesOf == of {
 		return s.lanes, nil
 	}
 	l, err := analysis{p}.openLanes(ctx, func(format string, a ...any) { s.log.Info(fmt.Sprintf(format, a...)) })
-	s.lanes = l
-	return l, err
+	if err != nil {
+		return nil, err
+	}
+	if s.lanes != nil {
+		s.past = append(s.past, s.lanes)
+		s.log.Info("the key to Claude, or what is set for it, has changed: new jobs go by that, those that run keep what they began with")
+	}
+	s.lanes, s.lanesOf = l, of
+	return l, nil
 }
 
 // stop takes no new job, ends those that run gently, and waits for them.
@@ -363,7 +385,9 @@ func (s *served) stop() {
 	s.jobs.Wait()
 	s.opening.Lock()
 	defer s.opening.Unlock()
-	s.lanes.close()
+	for _, l := range append(s.past, s.lanes) {
+		l.close()
+	}
 }
 
 // sayInterrupted names the jobs that could go on. None is resumed unasked.
