@@ -6,13 +6,9 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -277,10 +273,11 @@ func BenchmarkProgramUnits(b *testing.B) {
 
 // BenchmarkAnalyzeAgainstBareLoop prints the output tokens per second of an
 // analysis with the real engine, over those of a bare loop of HTTP requests
-// that sends the very same bodies (recorded from an analysis through a proxy,
-// in the order in which they came) from as many goroutines as there are slots.
-// Both have an engine of their own, fresh, with the same command line, and
-// take turns. The clock of the analysis runs from its first unit's start to its
+// that sends the very same bodies from as many goroutines as there are slots: those
+// of the analysis before it, in the order in which they came to its engine, since
+// which answers are asked for once more differs from one to the next. Both have an
+// engine of their own, fresh, with the same command line, and take turns; that of the
+// analysis is behind a proxy that writes the bodies down, which counts against it. The clock of the analysis runs from its first unit's start to its
 // last unit's end, so that what lies between the stages counts against it; that
 // of the loop while it has requests. A request whose prompt holds other
 // answers (packages, page) cannot be sent before these are there: the loop
@@ -289,7 +286,6 @@ func BenchmarkProgramUnits(b *testing.B) {
 func BenchmarkAnalyzeAgainstBareLoop(b *testing.B) {
 	bin := shipped(b)
 	l := newLoad(b, bin)
-	rounds := l.record(bin)
 	pairs := 2
 	if os.Getenv("MONITOR_BENCH_LONG") == "1" {
 		pairs = 5
@@ -297,7 +293,7 @@ func BenchmarkAnalyzeAgainstBareLoop(b *testing.B) {
 	for b.Loop() {
 		var ours, bare, ourCards, bareCards pace
 		for i := range pairs {
-			c, all := l.analyze(bin)
+			c, all, rounds := l.analyze(bin)
 			bc, ball := l.bare(rounds)
 			ourCards, ours, bareCards, bare = ourCards.plus(c), ours.plus(all), bareCards.plus(bc), bare.plus(ball)
 			b.Logf("pair %d: analyze %v (cards %v), bare %v (cards %v)", i+1, all, c, ball, bc)
@@ -343,7 +339,7 @@ func newLoad(b *testing.B, bin string) *load {
 	l.command = e.Command
 	plant(b, l.repo, smallFolders(b, 4, 4))
 	// A first analysis, of one file, for the command line.
-	s, flags := l.home()
+	s, flags, _ := l.home()
 	one := filepath.Join(b.TempDir(), "one")
 	plant(b, one, smallFiles(b, 1))
 	timed(b, s.with(bin, "analyze", one))
@@ -366,22 +362,31 @@ func newLoad(b *testing.B, bin string) *load {
 }
 
 // home is a fresh home whose engine is the real one behind a script that writes
-// its flags, one a line, into the returned file and becomes the engine.
-func (l *load) home() (*stage, string) {
+// its flags, one a line, into the returned file, and behind a proxy that writes the
+// bodies of its requests into the folder beside it (recordingEngine).
+func (l *load) home() (s *stage, flags, bodies string) {
 	l.b.Helper()
 	if runtime.GOOS == "windows" {
 		needs.Missing(l.b, "a Unix shell", "run the benchmark on Linux or macOS")
 	}
-	s := realStage(l.b)
-	flags := filepath.Join(s.home, "flags")
-	script := "#!/bin/sh\ncase \"$*\" in *--port*) printf '%s\\n' \"$@\" >" + shellQuote(flags) + ";; esac\nexec"
+	s = realStage(l.b)
+	flags, bodies = filepath.Join(s.home, "flags"), filepath.Join(s.home, "bodies")
+	self, err := os.Executable()
+	if err == nil {
+		err = os.MkdirAll(bodies, 0o755)
+	}
+	if err != nil {
+		l.b.Fatal(err)
+	}
+	script := "#!/bin/sh\ncase \"$*\" in *--port*) printf '%s\\n' \"$@\" >" + shellQuote(flags) + ";; esac\n" +
+		"exec env " + playVariable + "=recorder " + bodiesVariable + "=" + shellQuote(bodies) + " " + shellQuote(self)
 	for _, word := range l.command {
 		script += " " + shellQuote(word)
 	}
 	name := filepath.Join(s.home, "engine")
 	l.write(name, script+" \"$@\"\n", 0o755)
 	l.write(filepath.Join(s.home, "config", "config.yaml"), fmt.Sprintf("engine:\n  path: %s\nanalyze:\n  workers: %d\n", name, l.workers), 0o644)
-	return s, flags
+	return s, flags, bodies
 }
 
 func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
@@ -396,10 +401,11 @@ func (l *load) write(name, text string, mode fs.FileMode) {
 	}
 }
 
-// analyze is one analysis in a fresh home: the pace of its cards and of it all.
-func (l *load) analyze(bin string) (cards, all pace) {
+// analyze is one analysis in a fresh home: the pace of its cards and of it all, and
+// what it asked, by stage.
+func (l *load) analyze(bin string) (cards, all pace, rounds [3][][]byte) {
 	l.b.Helper()
-	s, _ := l.home()
+	s, _, bodies := l.home()
 	timed(l.b, s.with(bin, "engine", "probe"))
 	out, _ := timed(l.b, s.with(bin, "analyze", l.repo, "--json"))
 	var begun time.Time
@@ -418,7 +424,26 @@ func (l *load) analyze(bin string) (cards, all pace) {
 			}
 		}
 	}
-	return cards, all
+	names, err := filepath.Glob(filepath.Join(bodies, "*"))
+	if err != nil {
+		l.b.Fatal(err)
+	}
+	for _, name := range names { // in their order
+		body, err := os.ReadFile(name)
+		if err != nil {
+			l.b.Fatal(err)
+		}
+		stage := slices.IndexFunc([]string{"text above is the file ", "text above describes the files of the package ", "text above describes the packages of the codebase "},
+			func(part string) bool { return bytes.Contains(body, []byte(part)) })
+		if stage >= 0 { // the warm-up is of none
+			rounds[stage] = append(rounds[stage], body)
+		}
+	}
+	if len(rounds[0]) == 0 || len(rounds[1]) == 0 || len(rounds[2]) == 0 {
+		l.b.Fatalf("the recorded requests are not those of the three stages: %d, %d, %d of %d", len(rounds[0]), len(rounds[1]), len(rounds[2]), len(names))
+	}
+	l.b.Logf("recorded %d, %d and %d requests", len(rounds[0]), len(rounds[1]), len(rounds[2]))
+	return cards, all, rounds
 }
 
 // serve starts an engine with the program's flags, and a port and key of ours.
@@ -469,56 +494,6 @@ func (l *load) serve() (base, key string, stop func()) {
 			l.b.Fatalf("the engine is not up after a minute:\n%s", log.String())
 		}
 	}
-}
-
-// record runs an analysis against an engine behind a proxy and returns the
-// bodies of its requests, by stage and in the order in which they came.
-func (l *load) record(bin string) (rounds [3][][]byte) {
-	l.b.Helper()
-	base, key, stop := l.serve()
-	defer stop()
-	target, err := url.Parse(base)
-	if err != nil {
-		l.b.Fatal(err)
-	}
-	proxy := httputil.NewSingleHostReverseProxy(target)
-	proxy.FlushInterval = -1
-	// As in bare: a connection that the engine closes in the moment of its next use
-	// would make a failed request, a retry, and so a body that is recorded twice.
-	proxy.Transport = &http.Transport{DisableKeepAlives: true}
-	var mu sync.Mutex
-	var strange []string
-	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, "/chat/completions") {
-			body, _ := io.ReadAll(r.Body) // a body cut short makes a request that the engine refuses
-			r.Body = io.NopCloser(bytes.NewReader(body))
-			mu.Lock()
-			switch {
-			case bytes.Contains(body, []byte("text above is the file ")):
-				rounds[0] = append(rounds[0], body)
-			case bytes.Contains(body, []byte("text above describes the files of the package ")):
-				rounds[1] = append(rounds[1], body)
-			case bytes.Contains(body, []byte("text above describes the packages of the codebase ")):
-				rounds[2] = append(rounds[2], body)
-			default:
-				strange = append(strange, string(body))
-			}
-			mu.Unlock()
-		}
-		proxy.ServeHTTP(w, r)
-	}))
-	defer front.Close()
-	s := &stage{t: l.b, home: filepath.Join(l.b.TempDir(), "home"), repo: l.repo}
-	keyFile := filepath.Join(s.home, "key")
-	l.write(keyFile, key, 0o600)
-	l.write(filepath.Join(s.home, "config", "config.yaml"), fmt.Sprintf("engine:\n  url: %s\n  key_file: %s\nmodel: %s\nanalyze:\n  workers: %d\n  window: %d\n",
-		front.URL, keyFile, l.model, l.workers, l.window), 0o644)
-	timed(l.b, s.with(bin, "analyze", l.repo))
-	if len(strange) > 0 || len(rounds[0]) == 0 || len(rounds[1]) == 0 || len(rounds[2]) == 0 {
-		l.b.Fatalf("the recorded requests are not those of the three stages: %d, %d, %d; others: %q", len(rounds[0]), len(rounds[1]), len(rounds[2]), strange)
-	}
-	l.b.Logf("recorded %d, %d and %d requests", len(rounds[0]), len(rounds[1]), len(rounds[2]))
-	return rounds
 }
 
 // bare sends the recorded requests to a fresh engine and only counts.

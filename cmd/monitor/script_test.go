@@ -27,6 +27,8 @@ func TestMain(m *testing.M) {
 	switch os.Getenv(playVariable) {
 	case "monitor":
 		os.Exit(run())
+	case "recorder":
+		os.Exit(recordingEngine(os.Args[1:]))
 	case "payer":
 		os.Exit(payer())
 	}
