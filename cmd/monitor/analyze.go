@@ -20,7 +20,6 @@ import (
 	"monitor/internal/job"
 	"monitor/internal/pipeline"
 	"monitor/internal/report"
-	"monitor/internal/router"
 )
 
 // analysis is the command analyze, and what runs or resumes a job.
@@ -62,7 +61,7 @@ func (p analysis) command() *cobra.Command {
 	c.Flags().IntVar(&f.bestOf, "best-of", 1, "ask up to `N` idle workers the same and take the first answer that passes its check")
 	c.Flags().StringVar(&f.since, "since", "", "limit the report to what changed after this git `REF`")
 	c.Flags().StringArrayVar(&f.only, "only", nil, "limit the analysis to files that match this `GLOB` (may be repeated)")
-	c.Flags().IntVar(&f.maxUnits, "max-units", 0, "at most this many units for the model, the most interesting first; 0: all")
+	c.Flags().IntVar(&f.maxUnits, "max-units", 0, "at most this many units for the model, the most interesting first, second opinions aside; 0: all")
 	c.Flags().StringVar(&f.baseline, "baseline", "", "silence the findings listed in this `FILE`; none: silence nothing (default: the one written for this folder, if any)")
 	c.Flags().BoolVar(&f.json, "json", false, "print progress and result as JSON lines")
 	c.Flags().StringVar(&f.policy, "policy", "", "who may answer: hybrid, local-only, claude-only, cheapest, fastest or best (default: the config's, or hybrid)")
@@ -137,7 +136,7 @@ func (p analysis) analyze(ctx context.Context, path string, f analyzeFlags) erro
 	if err := p.settle(&spec, l); err != nil {
 		return err
 	}
-	if l == nil && spec.Model.Name != "" && spec.Lanes.Policy != string(router.LocalOnly) && !f.json {
+	if l == nil && spec.Model.Name != "" && p.needsLanes(spec.Lanes, false) && !f.json {
 		p.sayWhatAKeyAdds()
 	}
 	work := p.newWork(spec)

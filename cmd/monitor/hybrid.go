@@ -218,7 +218,11 @@ func (h *hands) candidates(ctx context.Context, t pipeline.Task, f router.Facts,
 		halted = cmp.Or(halted, "a call for this unit is in doubt: it may have been paid for, and is not made again by itself (monitor cost)")
 	}
 	most += int(claude.Allowance(l.effort(f.Kind)))
-	for _, m := range h.spec.Paid {
+	paid := h.spec.Paid
+	if m := l.table.Names(f); len(paid) > 0 && strings.HasPrefix(m, "claude-") && !slices.Contains(paid, m) {
+		paid = append(slices.Clone(paid), m) // who sends something to a model means that it may be asked
+	}
+	for _, m := range paid {
 		batch := h.spec.Later
 		a := router.Arm{Lane: router.Claude, Model: m, Batch: batch}
 		c := router.Candidate{Arm: a, Window: 1_000_000, Paid: true, Remote: true, Family: m, Strength: claudeStrength(m), Stopped: halted, Time: cmp.Or(pace[m], guessPaid)}

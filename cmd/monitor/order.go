@@ -19,7 +19,6 @@ import (
 	"monitor/internal/cost"
 	"monitor/internal/pipeline"
 	"monitor/internal/router"
-	"monitor/internal/store"
 )
 
 // An order says which lanes may answer; here its words become an AnalyzeSpec's.
@@ -130,7 +129,7 @@ func (p analysis) settle(spec *pipeline.AnalyzeSpec, l *lanes) error {
 	}
 	for _, m := range s.Paid {
 		if _, err := l.purse.book.Rates(m, now, 0); err != nil {
-			return usage("claude.models of the config: %w", err)
+			return usage("%w (--lane or claude.models of the config name it)", err)
 		}
 	}
 	if only {
@@ -139,101 +138,10 @@ func (p analysis) settle(spec *pipeline.AnalyzeSpec, l *lanes) error {
 	if spec.Confirm < 0 {
 		spec.Confirm = usualConfirm
 	}
-	c := p.settings.Cost
-	if s.Budget == 0 && c.Job == "" && c.Day == "" && c.Month == "" {
+	if s.Budget == 0 && p.settings.Cost.Job == "" {
 		s.Budget = int64(defaultBudget)
 	}
 	return nil
-}
-
-// estimate says what an order will cost, before there is a job. A plan that its budget
-// does not hold is made smaller where that was asked for, and else refused; ask says
-// whether there is somebody at a terminal to decide.
-func (w work) estimate(ctx context.Context, p analysis, spec *pipeline.AnalyzeSpec, ask func(string) bool) (note string, err error) {
-	l := w.crew.lanes
-	if l == nil {
-		return "", nil
-	}
-	units, err := w.kind.Forecast(ctx, *spec)
-	if err != nil {
-		return "", err
-	}
-	var plan []cost.Planned
-	parked := 0
-	for _, u := range units {
-		f := router.Facts{
-			Kind: u.Kind, Language: u.Language, Path: u.Path, Private: u.Private, Prompt: u.Prompt, Output: u.Output,
-			Policy: router.Policy(spec.Lanes.Policy), Pin: spec.Lanes.Pin, Later: spec.Lanes.Later, Hour: l.hour,
-		}
-		if u.Kind == "confirm" {
-			f.Unlike = w.crew.traits.family
-		}
-		all, err := w.crew.candidates(ctx, pipeline.Task{}, f, 3*u.Prompt+promptRoom, u.Most)
-		if err != nil {
-			return "", err
-		}
-		d, err := l.table.Decide(f, all)
-		if err != nil {
-			parked++
-			continue
-		}
-		plan = append(plan, planned(d))
-	}
-	limits := costCommands(p).limits("", spec.Lanes, time.Now())
-	r := cost.Estimate(plan)
-	note = fmt.Sprintf("What is not private may go to Claude (%s; --policy local-only keeps all of it here)\n", strings.Join(spec.Lanes.Paid, ", "))
-	note += fmt.Sprintf("Estimate: %s to %s for Claude, likely %s, for up to %s", r.Low, r.High, r.Likely, plural(r.Units, "unit"))
-	if parked > 0 {
-		note += fmt.Sprintf("; nobody may do %d more", parked)
-	}
-	left, tightest := cost.Money(0), ""
-	for _, lim := range limits {
-		var s store.Spent // the job's own budget is whole: there is no job yet
-		if !lim.Since.IsZero() {
-			if s, err = l.purse.books.Spent(ctx, lim); err != nil {
-				return "", err
-			}
-		}
-		if n := max(0, lim.Amount-s.Settled-s.Reserved); tightest == "" || n < left {
-			left, tightest = n, lim.Name
-		}
-	}
-	if tightest == "" {
-		return note + "; no budget is set", nil
-	}
-	note += fmt.Sprintf("; %s has %s left and is kept in any case", tightest, left)
-	if r.Likely <= left {
-		return note, nil
-	}
-	fits := cost.Shrink(plan, left)
-	if !spec.Lanes.Shrink && !ask(fmt.Sprintf("%s\nThat does not fit. Analyse the %d most interesting units only?", note, fits)) {
-		return "", usage("%s\nThe plan does not fit. One of these would:  --shrink (the %d most interesting units), --policy local-only, a larger --budget", note, fits)
-	}
-	if fits == 0 {
-		return "", usage("%s\nNot even one unit fits", note)
-	}
-	spec.MaxUnits = fits
-	return note + fmt.Sprintf("; made smaller: the %d most interesting units", fits), nil
-}
-
-// planned is what a decision may cost of Claude's money.
-func planned(d router.Decision) cost.Planned {
-	var p cost.Planned
-	reach := 1.0
-	for i, a := range d.Arms {
-		if !a.Paid {
-			reach *= 1 - a.Chance
-			continue
-		}
-		if i == 0 {
-			p.Low = a.Cost
-		}
-		p.Likely += cost.Money(reach * float64(a.Cost))
-		p.High += 2 * a.Cost // it may be repaired once
-		p.Worst = max(p.Worst, a.Worst)
-		reach *= 1 - a.Chance
-	}
-	return p
 }
 
 // atTerminal asks whoever sits there; where nobody does, the answer is no.

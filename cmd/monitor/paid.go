@@ -173,19 +173,20 @@ func (p *purse) call(b bill, a claude.Ask, res claude.Result, began time.Time) j
 // limits are the budgets that hold for a job.
 func (p costCommands) limits(id string, spec pipeline.LanesSpec, now time.Time) []store.Limit {
 	var out []store.Limit
-	amount := cost.Money(spec.Budget)
-	if amount == 0 {
-		amount = money(p.settings.Cost.Job)
+	add := func(text string, l store.Limit) {
+		if text != "" { // a budget of 0 is one, too: nothing may be spent
+			l.Amount = money(text)
+			out = append(out, l)
+		}
 	}
-	if amount > 0 {
-		out = append(out, store.Limit{Name: "the budget of this job", Job: id, Amount: amount})
+	job := store.Limit{Name: "the budget of this job", Job: id, Amount: cost.Money(spec.Budget)}
+	if spec.Budget > 0 {
+		out = append(out, job)
+	} else {
+		add(p.settings.Cost.Job, job)
 	}
 	day := time.Date(now.Year(), now.Month(), now.Day(), 0, 0, 0, 0, now.Location())
-	if m := money(p.settings.Cost.Day); m > 0 {
-		out = append(out, store.Limit{Name: "the budget of the day", Since: day, Amount: m})
-	}
-	if m := money(p.settings.Cost.Month); m > 0 {
-		out = append(out, store.Limit{Name: "the budget of the month", Since: day.AddDate(0, 0, 1-now.Day()), Amount: m})
-	}
+	add(p.settings.Cost.Day, store.Limit{Name: "the budget of the day", Since: day})
+	add(p.settings.Cost.Month, store.Limit{Name: "the budget of the month", Since: day.AddDate(0, 0, 1-now.Day())})
 	return out
 }

@@ -48,9 +48,8 @@ func (l Limit) Warning(before Money) string {
 // Planned is one unit of a plan, as far as it may cost money.
 type Planned struct {
 	// Low, Likely and High are what it is expected to cost: where the first and cheapest
-	// arm answers, by the chances of each, and where every arm has to be asked. Worst is
-	// the most that one call of it can cost.
-	Low, Likely, High, Worst Money
+	// arm answers, by the chances of each, and where every arm has to be asked.
+	Low, Likely, High Money
 }
 
 // Range is what a plan will cost.
@@ -68,17 +67,4 @@ func Estimate(plan []Planned) Range {
 		r.High, _ = r.High.plus(p.High)
 	}
 	return r
-}
-
-// Shrink is how many of a plan's units, in their order, an amount holds: with all of
-// them at their high figure, and room for one worst case on its way.
-func Shrink(plan []Planned, amount Money) int {
-	left := amount
-	for i, p := range plan {
-		if max(p.High, p.Worst) > left {
-			return i
-		}
-		left -= p.High
-	}
-	return len(plan)
 }

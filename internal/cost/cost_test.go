@@ -216,18 +216,13 @@ prices:
 	}
 }
 
-func TestEstimateAndShrink(t *testing.T) {
+func TestEstimate(t *testing.T) {
 	var plan []Planned
 	for range 10 {
-		plan = append(plan, Planned{Low: 1, Likely: 2, High: 4, Worst: 9})
+		plan = append(plan, Planned{Low: 1, Likely: 2, High: 4})
 	}
 	if r := Estimate(plan); r != (Range{10, 20, 40, 10}) {
 		t.Errorf("%+v", r)
-	}
-	for amount, want := range map[Money]int{0: 0, 8: 0, 9: 1, 12: 1, 13: 2, 45: 10, 44: 9, 1000: 10} {
-		if got := Shrink(plan, amount); got != want {
-			t.Errorf("%d holds %d units, want %d", amount, got, want)
-		}
 	}
 }
 

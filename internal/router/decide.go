@@ -37,8 +37,8 @@ func (t *Table) decide(f Facts, all []Candidate, bug fault) (Decision, error) {
 	}
 	d.Arms = make([]Ranked, 0, len(all))
 	for _, c := range all {
-		if why := excluded(&f, &c, d.Policy, pin, bug); why != "" {
-			d.Out = append(d.Out, Excluded{c.Arm, why})
+		if r, why := excluded(&f, &c, d.Policy, pin, bug); r != "" {
+			d.Out = append(d.Out, Excluded{c.Arm, r, why})
 			continue
 		}
 		if c.Effort == "" && c.Lane == Claude {
@@ -53,7 +53,9 @@ func (t *Table) decide(f Facts, all []Candidate, bug fault) (Decision, error) {
 	at := sorted(&d)
 	slices.SortFunc(d.Out, func(x, y Excluded) int { return cmp.Or(compare(x.Arm, y.Arm), cmp.Compare(x.Why, y.Why)) })
 	if len(d.Arms) == 0 {
-		return d, &NoArmError{k.Name, d.Out, hint(f, d, pin)}
+		no := &NoArmError{k.Name, d.Out, hint(f, d, pin)}
+		d.Why = because(d, k, pin) + "; nobody may do it: " + no.Hint
+		return d, no
 	}
 	t.order(&d, at)
 	stop(&d, &f)
@@ -63,34 +65,35 @@ func (t *Table) decide(f Facts, all []Candidate, bug fault) (Decision, error) {
 }
 
 // excluded says why an arm may not answer; "" where it may. Privacy is looked at first:
-// nothing that follows can let such an arm in again.
-func excluded(f *Facts, c *Candidate, p Policy, pin string, bug fault) string {
+// nothing that follows can let such an arm in again. The budget comes last: of an arm that
+// is out for it alone one may say that a larger one would do.
+func excluded(f *Facts, c *Candidate, p Policy, pin string, bug fault) (Reason, string) {
 	claude := c.Lane == Claude
 	switch {
 	case f.Private && c.leaves() && !(bug == "a pin goes before privacy" && pin != ""):
-		return "the task is private, and this arm is paid or elsewhere"
+		return IsPrivate, "the task is private, and this arm is paid or elsewhere"
 	case pin != "" && pin != string(c.Lane) && pin != c.Model && bug != "a pin is a wish":
-		return "not what was pinned: " + pin
+		return NotPinned, "not what was pinned: " + pin
 	case f.Unlike != "" && f.Unlike == c.Family:
-		return "of the family that gave the answer in question"
+		return SameFamily, "of the family that gave the answer in question"
 	case c.Stopped != "":
-		return c.Stopped
+		return IsStopped, c.Stopped
 	case p == LocalOnly && c.Lane != Local:
-		return "the policy is local-only"
+		return NotByPolicy, "the policy is local-only"
 	case p == ClaudeOnly && !claude:
-		return "the policy is claude-only"
+		return NotByPolicy, "the policy is claude-only"
 	case c.Window > 0 && f.Prompt+f.Output > c.Window:
-		return fmt.Sprintf("its window of %d tokens does not hold the %d of the task", c.Window, f.Prompt+f.Output)
+		return TooLong, fmt.Sprintf("its window of %d tokens does not hold the %d of the task", c.Window, f.Prompt+f.Output)
 	case c.MaxOutput > 0 && f.Output > c.MaxOutput:
-		return fmt.Sprintf("it writes at most %d tokens", c.MaxOutput)
+		return TooLong, fmt.Sprintf("it writes at most %d tokens", c.MaxOutput)
 	case c.Batch && !f.Later:
-		return "a batch takes up to a day, and nobody said that it may"
+		return NoBatch, "a batch takes up to a day, and nobody said that it may"
 	case c.Paid && !c.CostKnown:
-		return "what it costs is not known"
+		return NoPrice, "what it costs is not known"
 	case c.Paid && f.Budget != nil && c.Worst > *f.Budget:
-		return fmt.Sprintf("it may cost %s, and %s is left of the budget", c.Worst, max(0, *f.Budget))
+		return TooDear, fmt.Sprintf("it may cost %s, and %s is left of the budget", c.Worst, max(0, *f.Budget))
 	}
-	return ""
+	return "", ""
 }
 
 // sorted are the places of arms in an order that means nothing but is always the same. Arms that
@@ -111,7 +114,7 @@ func sorted(d *Decision) []int {
 	once := at[:0]
 	for _, i := range at {
 		if len(once) > 0 && d.Arms[once[len(once)-1]].Arm == d.Arms[i].Arm {
-			d.Out = append(d.Out, Excluded{d.Arms[i].Arm, "it is in the list already"})
+			d.Out = append(d.Out, Excluded{d.Arms[i].Arm, Twice, "it is in the list already"})
 			continue
 		}
 		once = append(once, i)
@@ -356,7 +359,7 @@ func stop(d *Decision, f *Facts) {
 			if f.Lambda > 0 {
 				why += fmt.Sprintf("; costs count %.1f times, so that the budget lasts", 1+float64(f.Lambda)/1000)
 			}
-			d.Out = append(d.Out, Excluded{r.Arm, why})
+			d.Out = append(d.Out, Excluded{r.Arm, NotWorthIt, why})
 			continue
 		}
 		r.Spare = !alone && !f.Later && d.Policy != Best && scale(pacedCost(r.Cost, f)+gateCost+perTime(r.Time, hour(f)), 1/likely) > worth
@@ -391,6 +394,8 @@ func (r Ranked) why(f Facts) string {
 }
 
 func because(d Decision, k Kind, pin string) string {
+	claude := slices.ContainsFunc(d.Arms, func(r Ranked) bool { return r.Lane == Claude })
+	others := slices.ContainsFunc(d.Arms, func(r Ranked) bool { return r.Lane != Claude })
 	s := fmt.Sprintf("%s is %s: %s", k.Name, k.Demand, k.Why)
 	switch {
 	case d.Rule != "":
@@ -401,15 +406,18 @@ func because(d Decision, k Kind, pin string) string {
 	switch {
 	case d.Facts.Private:
 		s += "; it is private and stays on this machine"
+	case len(d.Arms) == 0:
 	case d.Policy == Hybrid && d.Demand == Mechanical && d.Arms[0].Lane != Claude:
-		s += "; the GPU tries first, Claude gets what fails"
-	case d.Policy == Hybrid && d.Demand == Mechanical:
-		s += "; Claude tries first"
-		if slices.ContainsFunc(d.Arms, func(r Ranked) bool { return r.Lane != Claude }) {
-			s += fmt.Sprintf(", since a success by the GPU would cost more than %d times one of its", patience)
+		s += "; the GPU tries first"
+		if claude {
+			s += ", Claude gets what fails"
 		}
-	case d.Policy == Hybrid && d.Demand == Reasoning:
+	case d.Policy == Hybrid && d.Demand == Mechanical && others:
+		s += fmt.Sprintf("; Claude tries first, since a success by the GPU would cost more than %d times one of its", patience)
+	case d.Policy == Hybrid && d.Demand != Mixed && claude:
 		s += "; Claude tries first"
+	case d.Policy == Hybrid && d.Demand == Reasoning:
+		s += "; Claude would try first and may not"
 	case d.Policy == Hybrid:
 		s += "; the cheapest success first"
 	default:
@@ -420,28 +428,42 @@ func because(d Decision, k Kind, pin string) string {
 
 // hint says what would make an arm possible.
 func hint(f Facts, d Decision, pin string) string {
-	has := func(part string) bool {
-		return slices.ContainsFunc(d.Out, func(e Excluded) bool { return strings.Contains(e.Why, part) })
+	out := func(r Reason, lane Lane) bool {
+		return slices.ContainsFunc(d.Out, func(e Excluded) bool { return (r == "" || e.Reason == r) && (lane == "" || e.Arm.Lane == lane) })
+	}
+	claude := " or Claude (monitor claude login)"
+	if out("", Claude) { // it is here, and out for another reason
+		claude = ""
 	}
 	switch {
 	case len(d.Out) == 0:
 		return "There is neither a local model (monitor setup) nor a key to Claude (monitor claude login)."
+	case f.Private && pin != "" && d.Rule != "" && f.Pin == "":
+		return fmt.Sprintf("It is private, and the rule %q of your routes sends it to %s: change the rule, or take its path out of --private.", d.Rule, pin)
 	case f.Private && pin != "":
 		return "A private task and a pinned lane exclude each other: give up --lane for it, or take its path out of --private."
-	case f.Private:
+	case f.Private && out(NotByPolicy, Local):
+		return fmt.Sprintf("It is private and must stay here, and the policy is %s: another --policy, or take its path out of --private.", d.Policy)
+	case f.Private && !out("", Local):
 		return "It is private: a local model can do it (monitor setup), or take its path out of --private."
-	case has("pinned"):
+	case f.Private:
+		return "It is private and must stay here, and the local model cannot do it for the reason above."
+	case out(TooDear, ""):
+		return "Analyse again with a larger --budget, which pays for nothing twice, or with a local model (--policy hybrid)."
+	case out(NotPinned, "") && d.Rule != "" && f.Pin == "":
+		return fmt.Sprintf("The rule %q of your routes sends it to %s, which is not possible here: change the rule.", d.Rule, pin)
+	case out(NotPinned, ""):
 		return fmt.Sprintf("Nothing here is %s: give up --lane, or make it possible (monitor claude status, monitor models list).", pin)
-	case has("family"):
-		return "A model of another family would do: a second local one, or Claude (monitor claude login)."
-	case has("budget"):
-		return "A larger --budget, or a local model (--policy hybrid), would do."
-	case has("window"):
-		return "A model with a larger window would do: analyze.window in the config, or Claude."
+	case out(SameFamily, ""):
+		return "A model of another family would do: a second local one" + claude + "."
+	case out(TooLong, ""):
+		return "A model with a larger window would do: analyze.window in the config" + claude + "."
+	case out(IsStopped, ""):
+		return "It can be done when that is over, or by another lane: monitor claude status, monitor cost, monitor ps."
 	case d.Policy == LocalOnly:
 		return "The policy is local-only and no local model can: monitor setup, or another --policy."
 	case d.Policy == ClaudeOnly:
-		return "The policy is claude-only and Claude cannot be asked: monitor claude status, or another --policy."
+		return "The policy is claude-only and Claude cannot be asked: monitor claude status says why; or another --policy."
 	}
 	return "monitor explain shows each arm's reason."
 }

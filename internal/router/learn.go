@@ -190,7 +190,7 @@ func (l *Learner) Order(d Decision, dice *rand.Rand) Decision {
 		n := alpha + beta
 		likely := alpha/n + 2*math.Sqrt(alpha*beta/(n+1))/n
 		if price := scale(pacedCost(r.Cost, &d.Facts)+gateCost, 1/likely); len(arms) > 0 && r.CostKnown && z >= 0 && price > worth {
-			d.Out = append(slices.Clip(d.Out), Excluded{r.Arm, fmt.Sprintf("by what was learned a success by it would cost %s or more after %d failures, and a result is worth %s", price, len(arms), worth)})
+			d.Out = append(slices.Clip(d.Out), Excluded{r.Arm, NotWorthIt, fmt.Sprintf("by what was learned a success by it would cost %s or more after %d failures, and a result is worth %s", price, len(arms), worth)})
 			continue
 		}
 		q := l.table.passes(r.Chance)

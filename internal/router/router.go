@@ -41,6 +41,7 @@ package router
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"monitor/internal/cost"
@@ -194,9 +195,29 @@ type Ranked struct {
 
 // Excluded is an arm that is not in the list.
 type Excluded struct {
-	Arm Arm    `json:"arm"`
+	Arm    Arm    `json:"arm"`
+	Reason Reason `json:"reason,omitempty"`
+	// Why is the reason for a person.
 	Why string `json:"why"`
 }
+
+// Reason is what keeps an arm from a task.
+type Reason string
+
+// The reasons.
+const (
+	IsPrivate   Reason = "private" // the task, and the arm is paid or elsewhere
+	NotPinned   Reason = "pin"
+	SameFamily  Reason = "family" // as that of the answer in question
+	IsStopped   Reason = "stopped"
+	NotByPolicy Reason = "policy"
+	TooLong     Reason = "window" // the task, or its answer
+	NoBatch     Reason = "batch"  // the arm is in a batch, and the task may not wait
+	NoPrice     Reason = "price"
+	TooDear     Reason = "budget" // for what is left of it
+	Twice       Reason = "twice"  // it is in the list already
+	NotWorthIt  Reason = "worth"
+)
 
 // Decision is what was decided about a task.
 type Decision struct {
@@ -231,6 +252,11 @@ func (e *NoArmError) Error() string {
 		s += fmt.Sprintf("; %s: %s", o.Arm, o.Why)
 	}
 	return s + ". " + e.Hint
+}
+
+// Poor says that somebody may do the task whom only the budget keeps from it.
+func (e *NoArmError) Poor() bool {
+	return slices.ContainsFunc(e.Out, func(o Excluded) bool { return o.Reason == TooDear })
 }
 
 const (

@@ -110,3 +110,11 @@ func (t *Table) find(f Facts) *Rule {
 	}
 	return nil
 }
+
+// Names is the model to which the user's rules send a task; "" is none.
+func (t *Table) Names(f Facts) string {
+	if r := t.find(f); r != nil && f.Pin == "" {
+		return r.Model
+	}
+	return ""
+}

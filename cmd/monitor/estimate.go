@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"monitor/internal/cost"
+	"monitor/internal/pipeline"
+	"monitor/internal/router"
+	"monitor/internal/store"
+)
+
+// outlook is what will become of a plan, as far as one can tell before it is begun.
+type outlook struct {
+	units []cost.Planned
+	// here is how many of them somebody may do who is not paid.
+	here int
+	// poor are units that only those may do whose call the budget would not hold at its
+	// worst when their turn comes, and extra those of them that the rest does well
+	// without: the page about it all, and second opinions. parked are those that nobody may
+	// do in any case.
+	poor, extra, parked int
+}
+
+// foresee decides all units of an order in their order, with what is left of a budget when
+// those before them cost what is likely; nil is no budget.
+func (w work) foresee(ctx context.Context, spec pipeline.AnalyzeSpec, left *cost.Money) (o outlook, err error) {
+	units, err := w.kind.Forecast(ctx, spec)
+	if err != nil {
+		return o, err
+	}
+	l := w.crew.lanes
+	if left != nil {
+		left = new(*left)
+	}
+	for _, u := range units {
+		f := router.Facts{
+			Kind: u.Kind, Language: u.Language, Path: u.Path, Private: u.Private, Prompt: u.Prompt, Output: u.Output,
+			Policy: router.Policy(spec.Lanes.Policy), Pin: spec.Lanes.Pin, Later: spec.Lanes.Later, Hour: l.hour, Budget: left,
+		}
+		if u.Kind == "confirm" {
+			f.Unlike = w.crew.traits.family
+		}
+		all, err := w.crew.candidates(ctx, pipeline.Task{}, f, 3*u.Prompt+promptRoom, u.Most)
+		if err != nil {
+			return o, err
+		}
+		d, err := l.table.Decide(f, all)
+		if no := (*router.NoArmError)(nil); errors.As(err, &no) {
+			switch {
+			case !no.Poor():
+				o.parked++
+			case u.Kind == "overview" || u.Kind == "confirm":
+				o.extra++
+				o.poor++
+			default:
+				o.poor++
+			}
+			continue
+		} else if err != nil {
+			return o, err
+		}
+		p := planned(d)
+		o.units = append(o.units, p)
+		if slices.ContainsFunc(d.Arms, func(r router.Ranked) bool { return !r.Paid }) {
+			o.here++
+		}
+		if left != nil {
+			*left = max(0, *left-p.Likely)
+		}
+	}
+	return o, nil
+}
+
+// estimate says what an order will cost, before there is a job. A plan that its budget
+// does not hold, and that nobody could go on with who is not paid, is made smaller where
+// that was asked for, and else refused; ask says whether there is somebody at a terminal to
+// decide.
+func (w work) estimate(ctx context.Context, p analysis, spec *pipeline.AnalyzeSpec, ask func(string) bool) (note string, err error) {
+	l := w.crew.lanes
+	if l == nil {
+		return "", nil
+	}
+	left, tightest, err := p.tightest(ctx, spec.Lanes)
+	if err != nil {
+		return "", err
+	}
+	o, err := w.foresee(ctx, *spec, nil)
+	if err != nil {
+		return "", err
+	}
+	r := cost.Estimate(o.units)
+	note = fmt.Sprintf("What is not private may go to Claude (%s; --policy local-only keeps all of it here)\n", strings.Join(spec.Lanes.Paid, ", "))
+	note += fmt.Sprintf("Estimate: %s to %s for Claude, likely %s, for up to %s", r.Low, r.High, r.Likely, plural(r.Units, "unit"))
+	if o.parked > 0 {
+		note += fmt.Sprintf("; nobody may do %d more", o.parked)
+	}
+	if left == nil {
+		return note + "; no budget is set", nil
+	}
+	note += fmt.Sprintf("; %s has %s left and is kept in any case", tightest, *left)
+	held, err := w.foresee(ctx, *spec, left)
+	if err != nil {
+		return "", err
+	}
+	if fits(held, *left) {
+		return note + held.leftOut(), nil
+	}
+	if held.here > 0 && !spec.Lanes.Shrink {
+		return note + "\nThe budget does not hold all of that: when it is used up, the local model goes on (--shrink: fewer units instead)" + held.leftOut(), nil
+	}
+	n, err := w.mostThatFits(ctx, *spec, *left)
+	switch {
+	case err != nil:
+		return "", err
+	case n == 0:
+		return "", usage("%s\nThe plan does not fit, and --shrink would not help: one call may cost more than that at worst. One of these would do:  a larger --budget, a cheaper model (--lane claude-haiku-5-5), --policy local-only", note)
+	case !spec.Lanes.Shrink && !ask(fmt.Sprintf("%s\nThat does not fit. Analyse the %d most interesting units only?", note, n)):
+		return "", usage("%s\nThe plan does not fit. One of these would:  --shrink (the %d most interesting units), --policy local-only, a larger --budget", note, n)
+	}
+	spec.MaxUnits = n
+	if held, err = w.foresee(ctx, *spec, left); err != nil {
+		return "", err
+	}
+	return note + fmt.Sprintf("; made smaller: the %d most interesting units", n) + held.leftOut(), nil
+}
+
+// leftOut says which units a budget will leave out.
+func (o outlook) leftOut() string {
+	if o.poor == 0 {
+		return ""
+	}
+	return fmt.Sprintf("\n%s that only Claude may do will be left out: by then a call for it may cost more than is left", plural(o.poor, "unit"))
+}
+
+// fits says whether an amount holds a plan that was foreseen with it.
+func fits(o outlook, left cost.Money) bool {
+	return o.poor == o.extra && cost.Estimate(o.units).Likely <= left
+}
+
+// mostThatFits is how many units of an order an amount holds.
+func (w work) mostThatFits(ctx context.Context, spec pipeline.AnalyzeSpec, left cost.Money) (n int, err error) {
+	all, err := w.foresee(ctx, spec, nil)
+	if err != nil {
+		return 0, err
+	}
+	most := len(all.units)
+	if spec.MaxUnits > 0 {
+		most = min(most, spec.MaxUnits)
+	}
+	n = sort.Search(most, func(i int) bool {
+		s := spec
+		s.MaxUnits = i + 1
+		o, e := w.foresee(ctx, s, &left)
+		err = errors.Join(err, e)
+		return e != nil || !fits(o, left)
+	})
+	return n, err
+}
+
+// tightest is what is left of the tightest budget of an order, before there is a job, and
+// its name; nil is that there is none.
+func (p analysis) tightest(ctx context.Context, spec pipeline.LanesSpec) (left *cost.Money, name string, err error) {
+	for _, lim := range (costCommands{p.Program}).limits("", spec, time.Now()) {
+		var s store.Spent // the job's own budget is whole: there is no job yet
+		if !lim.Since.IsZero() {
+			if s, err = store.BooksOf(p.store).Spent(ctx, lim); err != nil {
+				return nil, "", err
+			}
+		}
+		if n := max(0, lim.Amount-s.Settled-s.Reserved); left == nil || n < *left {
+			left, name = &n, lim.Name
+		}
+	}
+	return left, name, nil
+}
+
+// planned is what a decision may cost of Claude's money.
+func planned(d router.Decision) cost.Planned {
+	var p cost.Planned
+	reach := 1.0
+	for i, a := range d.Arms {
+		if !a.Paid {
+			reach *= 1 - a.Chance
+			continue
+		}
+		if i == 0 {
+			p.Low = a.Cost
+		}
+		p.Likely += cost.Money(reach * float64(a.Cost))
+		p.High += 2 * a.Cost // it may be repaired once
+		reach *= 1 - a.Chance
+	}
+	return p
+}
