@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,11 +29,11 @@ type explainFlags struct {
 func (p explainCommand) command() *cobra.Command {
 	var f explainFlags
 	c := &cobra.Command{
-		Use: "explain [REQUEST | JOB/UNIT]", Short: "Tell why a request waited, got its slot, or was refused, and who did a unit of a job",
+		Use: "explain [REQUEST | JOB | JOB/UNIT]", Short: "Tell why a request waited, got its slot, or was refused, and who did a unit of a job",
 		Long: "Tells what the crew of `monitor serve` decided about a request, in the order of time: what was asked, what was\n" +
 			"free, who waited, why this slot, why a model was loaded or had to leave, why it was refused. `monitor ask` prints\n" +
 			"a request's name, `monitor ps` those at work. Of a unit of a job that may ask Claude it tells which arms there were,\n" +
-			"in which order and why, and what the gate said of each answer. The last 100,000 decisions are kept; serve need not run.",
+			"in which order and why, and what the gate said of each answer; of a job, how each unit ended. The last 100,000 decisions are kept; serve need not run.",
 		Example: "  monitor explain --last\n  monitor explain --last=5\n  monitor explain --model smollm2-135m\n  monitor explain 06avnx/file:main.go",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -83,6 +84,17 @@ func (p explainCommand) explain(ctx context.Context, args []string, f explainFla
 		if err != nil {
 			return err
 		}
+		routed := slices.Clone(rows)
+		routed = slices.DeleteFunc(routed, func(d store.Decision) bool { return d.What != "route" })
+		for _, r := range routed {
+			if err := p.tellRoutes(r.Request, []store.Decision{r}, f.json); err != nil {
+				return err
+			}
+		}
+		if len(routed) == len(rows) {
+			return nil
+		}
+		rows = slices.DeleteFunc(rows, func(d store.Decision) bool { return d.What == "route" })
 		return p.tell([]story{{Model: f.model, Decisions: recordsOf(rows)}}, f.json)
 	}
 	requests := args
@@ -110,7 +122,7 @@ func (p explainCommand) explain(ctx context.Context, args []string, f explainFla
 			return err
 		}
 		if len(rows) == 0 {
-			return usage("nothing is stored about a request %q; `monitor explain --last=10` shows the last ones", r)
+			return p.nothing(ctx, r, f.json)
 		}
 		if rows[0].What == "route" {
 			if err := p.tellRoutes(name, rows, f.json); err != nil {
@@ -125,6 +137,50 @@ func (p explainCommand) explain(ctx context.Context, args []string, f explainFla
 	}
 	return p.tell(all, f.json)
 }
+
+// nothing tells what there is instead of a request that nothing is stored about: of a job
+// its units.
+func (p explainCommand) nothing(ctx context.Context, name string, asJSON bool) error {
+	id, unit, _ := strings.Cut(name, "/")
+	j, err := p.jobs.Get(ctx, id)
+	if err != nil {
+		return usage("nothing is stored about a request %q; `monitor explain --last=10` shows the last ones", name)
+	}
+	rows, err := p.store.Decisions().Of(ctx, routeID(j.ID, ""), decisionsOfJob)
+	switch {
+	case err != nil:
+		return err
+	case len(rows) == 0:
+		return usage("job %s had nobody to choose from: one lane alone might answer (its policy, --lane, or no key to Claude), or that is too long ago. Its units: monitor jobs show %s", j.ID, j.ID)
+	case unit != "":
+		return usage("nothing is stored about %q of job %s; `monitor explain %s` lists its units", unit, j.ID, j.ID)
+	case asJSON:
+		for _, r := range rows {
+			if err := p.json(r.Body); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	w := tabwriter.NewWriter(p.Stdout, 0, 0, 2, ' ', 0)
+	for _, r := range rows {
+		var t router.Trail
+		if json.Unmarshal(r.Body, &t) != nil {
+			continue
+		}
+		who, tries := "", 0
+		for _, s := range t.Steps {
+			if s.Arm != (router.Arm{}) {
+				who, tries = s.Arm.String(), tries+1
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", printable(r.Request), t.End().Action, who, plural(tries, "attempt"))
+	}
+	return w.Flush()
+}
+
+// decisionsOfJob is how many units of a job are listed at most, the latest.
+const decisionsOfJob = 10_000
 
 // tellRoutes tells how the router had a unit done.
 func (p explainCommand) tellRoutes(unit string, rows []store.Decision, asJSON bool) error {

@@ -436,7 +436,14 @@ func TestServeAsksClaudeToo(t *testing.T) {
 	if st := h.must("ps"); !strings.Contains(st, "claude     0 of 3 workers at work") || !strings.Contains(st, "claude-haiku-5-5:") {
 		t.Errorf("ps does not show the lane:\n%s", st)
 	}
-	if total, _ := h.spentBy(h.newest().ID); total.Money != h.billed() {
+	id := h.newest().ID
+	if list := h.must("explain", id); !strings.Contains(list, id+"/file:") || !strings.Contains(list, "accept") {
+		t.Errorf("explain does not list the job's units:\n%s", list)
+	}
+	if told := h.must("explain", "--model", "claude-haiku-5-5"); !strings.Contains(told, "tries first") || strings.Contains(told, "0001-01-01") {
+		t.Errorf("explain --model tells nothing of Claude's:\n%s", told)
+	}
+	if total, _ := h.spentBy(id); total.Money != h.billed() {
 		t.Errorf("the ledger has %s, the bill %s", total.Money, h.billed())
 	}
 	if out, err := h.command("analyze", "--policy", "hybrid", "--budget", "0.0001", "--lane", "claude-opus-5-5", h.repo).CombinedOutput(); exitCode(err) != exitUsage || !strings.Contains(string(out), "does not fit") {

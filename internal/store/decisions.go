@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dbos-inc/dbos-transact-golang/dbos"
 )
@@ -71,6 +72,15 @@ func (d Decisions) OfRequest(ctx context.Context, request string) ([]Decision, e
 // OfModel returns the last decisions about a model, at most that many, in order.
 func (d Decisions) OfModel(ctx context.Context, model string, most int) ([]Decision, error) {
 	all, err := d.list(ctx, decisionColumns+`WHERE model = $1 ORDER BY id DESC LIMIT $2`, plain(model), most)
+	slices.Reverse(all)
+	return all, err
+}
+
+// Of returns the last decision about each request whose name begins with prefix, in
+// order; at most that many, the latest.
+func (d Decisions) Of(ctx context.Context, prefix string, most int) ([]Decision, error) {
+	all, err := d.list(ctx, decisionColumns+`WHERE id IN (SELECT max(id) FROM decisions WHERE substr(request, 1, $2) = $1 GROUP BY request) ORDER BY id DESC LIMIT $3`,
+		plain(prefix), utf8.RuneCountInString(plain(prefix)), most)
 	slices.Reverse(all)
 	return all, err
 }
