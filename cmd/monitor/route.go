@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"monitor/internal/cost"
 	"monitor/internal/pipeline"
 	"monitor/internal/router"
 	"monitor/internal/store"
@@ -141,14 +140,20 @@ func (p routeCommands) preview(ctx context.Context, f previewFlags) error {
 		Kind: f.kind, Language: f.language, Path: f.path, Private: f.private, Prompt: f.tokens, Output: f.output,
 		Policy: router.Policy(cmp.Or(spec.Lanes.Policy, p.settings.Route.Policy)), Pin: f.pin, Later: spec.Lanes.Later, Hour: money(p.settings.Route.Hour),
 	}
-	if spec.Lanes.Budget > 0 {
-		facts.Budget = new(cost.Money(spec.Lanes.Budget))
+	if spec.Lanes.Budget == 0 && p.settings.Cost.Job == "" {
+		spec.Lanes.Budget = int64(defaultBudget)
+	}
+	if facts.Budget, _, err = (analysis{p.Program}).tightest(ctx, spec.Lanes); err != nil {
+		return err
 	}
 	var all []router.Candidate
 	switch {
 	case l != nil:
 		h.lanes, h.spec = l, spec.Lanes
 		h.spec.Paid = costCommands(p).claudeModels()
+		if strings.HasPrefix(f.pin, "claude-") && !slices.Contains(h.spec.Paid, f.pin) {
+			h.spec.Paid = append(slices.Clone(h.spec.Paid), f.pin)
+		}
 		if all, err = h.candidates(ctx, pipeline.Task{}, facts, 3*f.tokens+promptRoom, 3*f.output); err != nil {
 			return err
 		}
