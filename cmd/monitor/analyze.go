@@ -195,7 +195,11 @@ func (p analysis) submit(ctx context.Context, spec pipeline.AnalyzeSpec) (job.Jo
 func (p analysis) runThere(ctx context.Context, there *console.Client, o console.Order, asJSON bool) error {
 	started, err := there.Start(ctx, o)
 	if err != nil {
-		return fromServe(err)
+		c := (*coded)(nil)
+		if err = fromServe(err); !p.fromEnv.None() && errors.As(err, &c) && c.code == exitMissing {
+			err = fmt.Errorf("%w\n(the key in %s of this terminal is not known to the monitor that serves: store it with monitor claude login)", err, keyVariable)
+		}
+		return err
 	}
 	if err := p.openStore(ctx, false); err != nil {
 		return err
@@ -382,8 +386,12 @@ func (p analysis) closing(ctx context.Context, j job.Job, asJSON bool) error {
 	case job.Failed:
 		return fmt.Errorf("%s\nWhen that is mended:  monitor jobs resume %s", j.Error, j.ID)
 	}
+	nothing := error(nil)
+	if j.Units.Parked > 0 && j.Units.Done+j.Units.Cached == 0 {
+		nothing = fmt.Errorf("no unit got an answer, all %d are parked; the report has what the machine found alone. Why:  monitor jobs show %s", j.Units.Parked, j.ID)
+	}
 	if asJSON {
-		return nil
+		return nothing
 	}
 	seconds := j.Wall.Seconds()
 	p.printf("\nFindings   %d high, %d medium, %d low (%d by the machine, %d by the model", sum.Findings.High, sum.Findings.Medium, sum.Findings.Low, sum.Findings.Machine, sum.Findings.Model)
@@ -417,7 +425,7 @@ func (p analysis) closing(ctx context.Context, j job.Job, asJSON bool) error {
 		p.printf("Parked     why: monitor jobs show %s\n", j.ID)
 	}
 	p.printf("Report     %s\n           monitor report %s --open\n", sum.Reports["html"], j.ID)
-	return nil
+	return nothing
 }
 
 func specOf(j job.Job) pipeline.AnalyzeSpec {

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"monitor/internal/claude"
+	"monitor/internal/llm"
 	"monitor/internal/secret"
 )
 
@@ -38,7 +39,7 @@ func (p claudeCommands) takeKey() error {
 // (MONITOR_HOME) has a name of his own in the keyring.
 func (p claudeCommands) keyPlaces() secret.Places {
 	s := secret.Places{
-		Service: "monitor", Name: "claude", Ring: secret.System{}, Path: p.folders.keyFile(), Credentials: p.Getenv("CREDENTIALS_DIRECTORY"),
+		Service: "monitor", Name: "claude", Ring: secret.System{}, Path: p.folders.keyFile(), Credentials: p.Getenv("CREDENTIALS_DIRECTORY"), Credential: "claude",
 		Variable: keyVariable, Getenv: func(string) string { return p.fromEnv.Reveal() },
 	}
 	if p.Getenv("MONITOR_HOME") != "" {
@@ -113,7 +114,11 @@ func (p claudeCommands) login(ctx context.Context, unchecked bool) error {
 		defer cancel()
 		m, err := l.Models(ctx)
 		if err != nil {
-			return fmt.Errorf("the key was not stored, since it did not work: %w\nTo store it all the same:  monitor claude login --unchecked", err)
+			why := "since Claude could not be asked"
+			if llm.KindOf(err) == llm.Auth {
+				why = "since it did not work"
+			}
+			return fmt.Errorf("the key was not stored, "+why+": %w\nTo store it all the same:  monitor claude login --unchecked", err)
 		}
 		p.printf("The key works: it may ask %s.\n", plural(len(m), "model"))
 	}
@@ -189,7 +194,10 @@ func (p claudeCommands) status(ctx context.Context, asJSON bool) error {
 		models, err := l.Models(ask)
 		cancel()
 		if err != nil {
-			s.Error = err.Error()
+			s.Error = "Claude could not be asked, so it is not known whether the key works: " + err.Error()
+			if llm.KindOf(err) == llm.Auth {
+				s.Error = "the key does not work: " + err.Error()
+			}
 		}
 		s.Works = err == nil
 		asked := costCommands(p).claudeModels()
@@ -211,7 +219,7 @@ func (p claudeCommands) status(ctx context.Context, asJSON bool) error {
 	}
 	p.printf("The key is in %s; Claude's API is at %s, asked by up to %s at once.\n", s.Key, s.BaseURL, plural(s.Workers, "worker"))
 	if !s.Works {
-		return fmt.Errorf("the key does not work: %s", s.Error)
+		return fmt.Errorf("%s", s.Error)
 	}
 	w := tabwriter.NewWriter(p.Stdout, 0, 0, 2, ' ', 0)
 	for _, m := range s.Models {

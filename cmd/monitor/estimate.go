@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -97,6 +98,11 @@ func (w work) estimate(ctx context.Context, p analysis, spec *pipeline.AnalyzeSp
 	r := cost.Estimate(o.units)
 	note = fmt.Sprintf("What is not private may go to Claude (%s; --policy local-only keeps all of it here)\n", strings.Join(spec.Lanes.Paid, ", "))
 	note += fmt.Sprintf("Estimate: %s to %s for Claude, likely %s, for up to %s", r.Low, r.High, r.Likely, plural(r.Units, "unit"))
+	if n, err := p.doubtfulBefore(ctx, spec.Root); err != nil {
+		return "", err
+	} else if n > 0 {
+		note = fmt.Sprintf("%s of earlier jobs on this codebase may have been charged, and nobody knows (monitor cost lists them). Units of those that have no answer are asked again, and may be paid a second time\n", plural(n, "call")) + note
+	}
 	if o.parked > 0 {
 		note += fmt.Sprintf("; nobody may do %d more", o.parked)
 	}
@@ -160,6 +166,26 @@ func (w work) mostThatFits(ctx context.Context, spec pipeline.AnalyzeSpec, left 
 		err = errors.Join(err, e)
 		return e != nil || !fits(o, left)
 	})
+	return n, err
+}
+
+// doubtfulBefore is how many calls of earlier jobs on a codebase are in doubt.
+func (p analysis) doubtfulBefore(ctx context.Context, root string) (n int, err error) {
+	all, err := store.BooksOf(p.store).Intents(ctx, "", store.IntentDoubt)
+	here := map[string]bool{}
+	for _, k := range all {
+		of, seen := here[k.Job]
+		if !seen {
+			var s pipeline.AnalyzeSpec
+			if j, err := p.jobs.Get(ctx, k.Job); err == nil && json.Unmarshal(j.Spec, &s) == nil {
+				of = s.Root == root
+			}
+			here[k.Job] = of
+		}
+		if of {
+			n++
+		}
+	}
 	return n, err
 }
 

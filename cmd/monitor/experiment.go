@@ -155,6 +155,11 @@ func (p routeCommands) experiment(ctx context.Context, path string, f experiment
 		return err
 	}
 	id := "experiment-" + newIntentID()
+	unclaim, err := p.store.Claim(ctx, id) // others see that what it has on its way is not a dead process's
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unclaim() }()
 	h := newHands(p.Program, spec.Model, id)
 	defer h.Close()
 	h.spec, h.lanes, h.traits = spec.Lanes, l, a.traitsOf(spec.Model)

@@ -43,6 +43,7 @@ type lanes struct {
 	learner *router.Learner
 	pace    map[[2]string]time.Duration // by model and kind of task: how long an answer took lately
 	halted  string                      // why Claude is not asked any more
+	out     outage
 	told    map[string]bool
 }
 
@@ -67,6 +68,9 @@ func (p analysis) openLanes(ctx context.Context, logf func(string, ...any)) (*la
 	}
 	l.purse = &purse{lane: lane, book: book, books: store.BooksOf(p.store), logf: logf}
 	l.batch = newBatcher(l.purse)
+	if err := p.doubtTheDead(ctx); err != nil {
+		return nil, err
+	}
 	l.desk.Places(router.Arm{Lane: router.Claude}, cmp.Or(p.settings.Claude.Workers, 3))
 	if _, err := os.Stat(routeCommands(p).learnedFile()); err == nil {
 		l.learner = router.NewLearner(l.table)
@@ -107,6 +111,34 @@ func (p analysis) lanesOf(ctx context.Context) (sum [32]byte, err error) {
 		fmt.Fprintf(h, "%q", b)
 	}
 	return [32]byte(h.Sum(nil)), nil
+}
+
+// doubtTheDead puts in doubt what processes that died had on its way: until then it counts
+// as if it would soon give back what it reserved.
+func (p analysis) doubtTheDead(ctx context.Context) error {
+	books := store.BooksOf(p.store)
+	open, err := books.Intents(ctx, "", store.IntentOpen)
+	if err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	for _, k := range open {
+		if k.Batch != "" || seen[k.Job] {
+			continue
+		}
+		seen[k.Job] = true
+		release, err := p.store.Claim(ctx, k.Job)
+		if held := (*job.HeldError)(nil); errors.As(err, &held) {
+			continue // it runs
+		} else if err != nil {
+			return err
+		}
+		_, err = books.Doubt(ctx, k.Job, "its process died while it was on its way")
+		if err = errors.Join(err, release()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // routes are the router's table with the user's rules.
@@ -300,6 +332,7 @@ type carrying struct {
 	fatal    error // the local crew cannot be had
 	soft     bool  // some arm may do better another time
 	stopped  error // Claude's lane has stopped, for all units
+	alone    bool  // nobody but Claude may do it
 }
 
 // cascade carries a task through the router's arms.
@@ -350,6 +383,7 @@ func (h *hands) cascade(ctx context.Context, t pipeline.Task) (pipeline.Answered
 		return pipeline.Answered{}, err
 	}
 	d = h.lanes.learned(d, t)
+	c.alone = !slices.ContainsFunc(d.Arms, func(r router.Ranked) bool { return !r.Paid })
 	trail, err := router.Run(ctx, d, c)
 	c.keep(ctx, trail)
 	c.pace(ctx)
@@ -400,6 +434,9 @@ func (l *lanes) halting() string {
 	l.mu.Unlock()
 	if s := l.purse.lane.State(); halted == "" && !s.StoppedUntil.IsZero() {
 		return s.Why
+	}
+	if err := l.out.now(); halted == "" && err != nil {
+		return err.Error()
 	}
 	return halted
 }
@@ -590,8 +627,11 @@ func (c *carrying) tryClaude(ctx context.Context, arm router.Ranked, evidence st
 	r := c.t.Request(pipeline.Worker{Attempt: c.t.Attempt}, evidence)
 	r.Effort = arm.Effort
 	a := claude.Ask{Model: arm.Model, Request: r, CacheTTL: c.cacheFor(arm.Model, r)}
-	began := time.Now()
+	began, swept := time.Now(), false
 	for try := 1; ; try++ {
+		if err := c.h.lanes.out.admit(ctx, c.alone); err != nil {
+			return ans, c.down(err)
+		}
 		if arm.Batch {
 			ans, err = c.h.lanes.batch.ask(ctx, c.bill, a, len(c.outcomes), c.t.Judge)
 		} else {
@@ -600,15 +640,22 @@ func (c *carrying) tryClaude(ctx context.Context, arm router.Ranked, evidence st
 		c.calls = append(c.calls, ans.Calls...)
 		var over *store.OverLimit
 		if errors.As(err, &over) && over.Passing() && time.Since(began) < budgetPatience { // its turn comes when others have ended
-			select {
-			case <-time.After(time.Duration(100+rand.IntN(300)) * time.Millisecond):
-				try--
-				continue
-			case <-ctx.Done():
+			if !swept { // or when it is seen that some of them died
+				swept = true
+				if err := (analysis{c.h.p}).doubtTheDead(ctx); err != nil {
+					return ans, err
+				}
+			}
+			if !pause(ctx, time.Duration(100+rand.IntN(300))*time.Millisecond) {
 				return ans, ctx.Err()
 			}
+			try--
+			continue
 		}
 		var e *llm.Error
+		if err == nil {
+			c.h.lanes.out.answered()
+		}
 		if err == nil || !errors.As(err, &e) || errors.Is(err, errDoubt) || ctx.Err() != nil {
 			break
 		}
@@ -625,18 +672,44 @@ func (c *carrying) tryClaude(ctx context.Context, arm router.Ranked, evidence st
 		default:
 			return ans, err
 		}
+		if e.Status != 429 && e.Kind != llm.Cut && c.h.lanes.out.failed(err.Error()) {
+			c.h.lanes.say(fmt.Sprintf("Claude answers nobody (%v); it is looked at every %s whether that is over, and what others may do goes on", err, outageLook))
+		}
+		if c.alone && c.h.lanes.out.now() != nil {
+			try--
+			continue // admit waits
+		}
 		if try >= brokenTries+1 || e.Status == 429 {
 			break
 		}
 		wait := max(e.RetryAfter, time.Duration(try)*time.Second)
-		wait += time.Duration(rand.Int64N(int64(wait)/2 + 1))
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
+		if !pause(ctx, wait+time.Duration(rand.Int64N(int64(wait)/2+1))) {
 			return ans, err
 		}
 	}
 	return ans, err
+}
+
+// pause waits; false is that the caller went away.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// down is what an outage means for a task: another is asked, or the job stops.
+func (c *carrying) down(err error) error {
+	var d *downError
+	if !errors.As(err, &d) {
+		return err
+	}
+	if c.alone {
+		c.stopped = err
+	}
+	return &llm.Error{Kind: llm.Unavailable, Message: err.Error()}
 }
 
 // cacheFor is how long the shared beginning of a prompt is to be kept at Claude's: five
@@ -672,6 +745,7 @@ func (c *carrying) verdict(ans pipeline.Answered, err error) router.Verdict {
 			c.h.mu.Lock()
 			c.h.notes.doubts[c.t.Unit] = true
 			c.h.mu.Unlock()
+			c.h.lanes.say(fmt.Sprintf("a call of job %s is in doubt: it was cut off before Claude said whether it counts. It counts at its worst against the budget, and its unit is not sent to Claude again in this job (monitor cost --job %s)", c.h.flow, c.h.flow))
 		case errors.As(err, &over):
 			v.Class = router.OverBudget
 			c.h.lanes.say(over.Error() + "; what is left goes to the local model, or is parked")

@@ -489,3 +489,71 @@ func TestServeGoesByTheKeyThatIsThere(t *testing.T) {
 		t.Errorf("the new rule sent %d cards to Opus", n)
 	}
 }
+
+// While Claude answers nobody its units wait, and none is given up for it; with a local
+// model that does them they do not wait.
+func TestAnOutageIsNoReasonToPark(t *testing.T) {
+	t.Parallel()
+	for policy, many := range map[string][]int{"claude-only": many(1, 7), "hybrid": many(1, 400)} {
+		h := newHybrid(t, 8, fakeengine.Script{}, claudemock.Config{Script: []claudemock.Step{{Fault: claudemock.Overloaded, Calls: many}}})
+		out := h.must("analyze", "--policy", policy, "--confirm", "0", h.repo)
+		if j := h.newest(); j.State != job.Done || j.Units.Parked != 0 {
+			t.Errorf("%s: %s %+v\n%s", policy, j.State, j.Units, out)
+		}
+		if n := h.mock.Bill().Requests["POST /v1/messages"]; n < 6 {
+			t.Errorf("control: Claude was asked %d times", n)
+		}
+	}
+}
+
+// A call that is in doubt is not made again by another of Claude's models, and is told of; the
+// next analysis says that it may be paid a second time.
+func TestADoubtfulCallIsNotMadeAgain(t *testing.T) {
+	t.Parallel()
+	h := newHybrid(t, 1, fakeengine.Script{}, claudemock.Config{Script: []claudemock.Step{{Fault: claudemock.CutStream, Calls: []int{1}}}})
+	analyze := []string{"analyze", "--policy", "claude-only", "--confirm", "0", h.repo}
+	out, _ := h.command(analyze...).CombinedOutput()
+	asked := 0
+	for _, c := range h.mock.Bill().Calls {
+		if c.Model == "claude-opus-5-5" {
+			asked++
+		}
+	}
+	total, doubt := h.spentBy(h.newest().ID)
+	if len(doubt) != 1 || !strings.Contains(string(out), "is in doubt: it was cut off") {
+		t.Fatalf("control: %d calls are in doubt\n%s", len(doubt), out)
+	}
+	if j := h.newest(); j.Units.Parked == 0 || total.Money < h.billed() {
+		t.Errorf("%+v, the ledger has %s and the bill %s", j.Units, total.Money, h.billed())
+	}
+	if p := h.must("explain", h.newest().ID+"/"+doubt[0].Unit); strings.Contains(p, "escalate") {
+		t.Errorf("it was asked again:\n%s", p)
+	}
+	if again := h.must(analyze...); !strings.Contains(again, "may be paid a second time") {
+		t.Errorf("the next analysis does not say it:\n%s", again)
+	}
+}
+
+// What a dead process had on its way does not keep others waiting for a budget.
+func TestTheDeadHoldNoBudget(t *testing.T) {
+	t.Parallel()
+	h := newHybrid(t, 8, fakeengine.Script{}, claudemock.Config{Latency: claudemock.Latency{FirstEvent: time.Minute}})
+	first := h.begin("analyze", "--policy", "claude-only", "--confirm", "0", "--budget", "0.50", h.repo)
+	until(t, "calls are on their way", func() bool { return h.mock.Bill().Requests["POST /v1/messages"] >= 1 })
+	_ = first.Process.Kill()
+	_ = first.Wait()
+	p := h.open()
+	defer p.Close()
+	open, err := store.BooksOf(p.store).Intents(t.Context(), "", store.IntentOpen)
+	if err != nil || len(open) == 0 {
+		t.Fatalf("control: nothing was left on its way (%v)", err)
+	}
+	if out, err := h.command("analyze", "--policy", "claude-only", "--budget", "0.000001", h.repo).CombinedOutput(); exitCode(err) != exitUsage {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	left, err := store.BooksOf(p.store).Intents(t.Context(), "", store.IntentOpen)
+	doubt, err2 := store.BooksOf(p.store).Intents(t.Context(), "", store.IntentDoubt)
+	if err != nil || err2 != nil || len(left) != 0 || len(doubt) != len(open) {
+		t.Errorf("%d are still on their way and %d in doubt, want 0 and %d (%v, %v)", len(left), len(doubt), len(open), err, err2)
+	}
+}

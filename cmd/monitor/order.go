@@ -115,6 +115,12 @@ func (p analysis) settle(spec *pipeline.AnalyzeSpec, l *lanes) error {
 	case l == nil && only:
 		return missing("Claude is to answer and there is no key to it; type: monitor claude login")
 	case !may, l == nil, spec.Model.Name == "" && !only && !spec.Lanes.Alone:
+		switch {
+		case l == nil && p.needsLanes(*s, false) && (s.Budget > 0 || s.Later || s.Shrink):
+			fmt.Fprintln(p.Stderr, "There is no key to Claude (monitor claude login): --budget, --deadline and --shrink change nothing.")
+		case l != nil && may:
+			fmt.Fprintln(p.Stderr, "No model is asked, Claude neither (model: none); --policy claude-only asks Claude alone.")
+		}
 		s.Paid, s.Budget, s.Later = nil, 0, false
 		spec.Confirm = max(0, spec.Confirm)
 		if spec.Confirm > 0 {
@@ -135,7 +141,13 @@ func (p analysis) settle(spec *pipeline.AnalyzeSpec, l *lanes) error {
 	if only {
 		spec.Model = pipeline.ModelSpec{}
 	}
-	if spec.Confirm < 0 {
+	lonely := strings.HasPrefix(s.Pin, "claude-") || only && len(s.Paid) == 1
+	switch {
+	case lonely && spec.Confirm > 0:
+		return usage("--confirm asks another model than the one that found something, and only %s may be asked: give up --lane, or --confirm", cmp.Or(s.Pin, s.Paid[0]))
+	case spec.Confirm < 0 && lonely:
+		spec.Confirm = 0
+	case spec.Confirm < 0:
 		spec.Confirm = usualConfirm
 	}
 	if s.Budget == 0 && p.settings.Cost.Job == "" {

@@ -212,6 +212,9 @@ func (c *Cascade) Report(v Verdict) {
 	}
 	c.usable = c.usable || v.Usable
 	c.lanes = c.lanes || v.Class != Syntax && v.Class != Content
+	if v.Class == Doubt { // it may have been paid for: nobody is paid for it again unasked
+		c.left = slices.DeleteFunc(slices.Clone(c.left), func(r Ranked) bool { return r.Paid })
+	}
 	if c.now != nil {
 		c.evidence = append(c.evidence, fmt.Sprintf("%s: %s: %s", c.now.Arm, v.Class, v.Evidence))
 	}

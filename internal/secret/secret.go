@@ -10,6 +10,7 @@
 package secret
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -87,6 +88,8 @@ type Places struct {
 	Ring          Ring
 	// Credentials is systemd's folder of credentials ($CREDENTIALS_DIRECTORY).
 	Credentials string
+	// Credential is its name there; "" is Name.
+	Credential string
 	// Path is the file of ours.
 	Path string
 	// Variable of the environment, read by Getenv and taken out by Unsetenv.
@@ -139,7 +142,7 @@ func (p Places) Find(ctx context.Context) (Key, Place, error) {
 		}
 	}
 	if p.Credentials != "" {
-		b, err := os.ReadFile(filepath.Join(p.Credentials, p.Name))
+		b, err := os.ReadFile(filepath.Join(p.Credentials, cmp.Or(p.Credential, p.Name)))
 		if k := New(string(b)); err == nil && !k.None() {
 			return k, Credential, nil
 		}

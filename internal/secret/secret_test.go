@@ -152,6 +152,22 @@ func TestAKeyIsFoundWhereItIs(t *testing.T) {
 	want("from-systemd", secret.Credential)
 }
 
+// Whoever has a name of his own in the keyring has systemd's credential under the usual one.
+func TestACredentialHasANameOfItsOwn(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "claude"), []byte(canary+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := secret.Places{Service: "monitor", Name: "claude-5f3a", Credentials: dir, Credential: "claude"}
+	if k, at, err := p.Find(t.Context()); err != nil || at != secret.Credential || k.Reveal() != canary {
+		t.Errorf("%s (%v)", at, err)
+	}
+	p.Credential = ""
+	if k, _, err := p.Find(t.Context()); err != nil || !k.None() {
+		t.Errorf("control: it was found under another name (%v)", err)
+	}
+}
+
 func TestAFileThatOthersReadIsRefused(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		return // its files have no such mode
