@@ -261,9 +261,11 @@ func shrink(p float64, s Seen) float64 {
 }
 
 // patience is how many times what Claude's cheapest success costs, waiting included, one of
-// the GPU's may cost for a mechanical task to begin there: ours, so that an ordinary card
-// goes first and a processor that is hopeless at it does not hold the job up.
-const patience = 10
+// the GPU's may cost for a mechanical task to begin there. Three: an ordinary card goes first
+// (a 7B model that answers in 3 s is at 1.5), and on the matrix that was recorded here, with
+// models that are hopeless on a processor, the policy is then within the band of the best
+// fixed cascade; at ten it was a quarter of the bill above it (docs/decisions/0071-cascade.md).
+const patience = 3
 
 // dearFor is what a local success must not cost more than to go first; 0 is no bound.
 func dearFor(d *Decision) float64 {

@@ -82,14 +82,14 @@ func TestASlowAttemptIsTakenOver(t *testing.T) {
 		tried string
 		took  time.Duration
 	}{
-		"it is slow":              {15 * time.Second, Facts{Kind: "card"}, "gpu haiku", 4 * time.Second},
+		"it is slow":              {5 * time.Second, Facts{Kind: "card"}, "gpu haiku", 4 * time.Second},
 		"it is quick":             {3 * time.Second, Facts{Kind: "card"}, "gpu", 3 * time.Second},
-		"an hour costs little":    {15 * time.Second, Facts{Kind: "card", Hour: cost.Dollar / 100}, "gpu", 15 * time.Second},
-		"who wants the cheapest":  {15 * time.Second, Facts{Kind: "card", Policy: Cheapest}, "gpu", 15 * time.Second},
-		"it may wait":             {15 * time.Second, Facts{Kind: "card", Later: true}, "gpu", 15 * time.Second},
-		"it is private":           {15 * time.Second, Facts{Kind: "card", Private: true}, "gpu", 15 * time.Second},
-		"it is pinned":            {15 * time.Second, Facts{Kind: "card", Pin: "local"}, "gpu", 15 * time.Second},
-		"it stays on the machine": {15 * time.Second, Facts{Kind: "card", Policy: LocalOnly}, "gpu", 15 * time.Second},
+		"an hour costs little":    {5 * time.Second, Facts{Kind: "card", Hour: cost.Dollar / 100}, "gpu", 5 * time.Second},
+		"who wants the cheapest":  {5 * time.Second, Facts{Kind: "card", Policy: Cheapest}, "gpu", 5 * time.Second},
+		"it may wait":             {5 * time.Second, Facts{Kind: "card", Later: true}, "gpu", 5 * time.Second},
+		"it is private":           {5 * time.Second, Facts{Kind: "card", Private: true}, "gpu", 5 * time.Second},
+		"it is pinned":            {5 * time.Second, Facts{Kind: "card", Pin: "local"}, "gpu", 5 * time.Second},
+		"it stays on the machine": {5 * time.Second, Facts{Kind: "card", Policy: LocalOnly}, "gpu", 5 * time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w, all := crewOfTwo(c.slow)
@@ -118,7 +118,7 @@ func TestASlowAttemptIsTakenOver(t *testing.T) {
 // the one that was at it is asked again.
 func TestATaskComesBackFromWhoCannotBeHad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, all := crewOfTwo(15 * time.Second)
+		w, all := crewOfTwo(5 * time.Second)
 		d, err := table.Decide(Facts{Kind: "card"}, all)
 		if err != nil {
 			t.Fatal(err)
@@ -175,7 +175,7 @@ func TestIdleWorkersTryWhileATaskWaits(t *testing.T) {
 // next arm is, and so is one of a model that mends what it did.
 func TestAHopelessRepairIsNotMade(t *testing.T) {
 	slow, api := local("gpu", 1), claude("haiku", 3, cent/20)
-	slow.Time, api.Time = 10*time.Second, time.Second
+	slow.Time, api.Time = 2*time.Second, time.Second
 	mends, hopeless := slow, slow
 	mends.Mended, hopeless.Mended = Seen{Passed: 20}, Seen{Failed: 40}
 	for name, c := range map[string]struct {

@@ -30,7 +30,7 @@ var table = func() *Table {
 const cent = cost.Dollar / 100
 
 func local(model string, strength int) Candidate {
-	return Candidate{Arm: Arm{Lane: Local, Model: model}, Window: 8192, CostKnown: true, Cost: cent / 100, Worst: cent / 50, Time: time.Duration(5*strength*strength) * time.Second, Family: "qwen2", Strength: strength}
+	return Candidate{Arm: Arm{Lane: Local, Model: model}, Window: 8192, CostKnown: true, Cost: cent / 100, Worst: cent / 50, Time: time.Duration(5*strength) * time.Second, Family: "qwen2", Strength: strength}
 }
 
 func claude(model string, strength int, c cost.Money) Candidate {
@@ -63,7 +63,7 @@ func TestPoliciesOrderTheArms(t *testing.T) {
 		"claude-only":                                    {Facts{Kind: "card", Policy: ClaudeOnly}, "haiku opus"},
 		"cheapest":                                       {Facts{Kind: "overview", Policy: Cheapest}, "qwen-32b qwen-1.5b haiku opus"},
 		"best":                                           {Facts{Kind: "card", Policy: Best}, "opus haiku qwen-32b qwen-1.5b"},
-		"fastest":                                        {Facts{Kind: "card", Policy: Fastest}, "opus haiku qwen-1.5b qwen-32b"},
+		"fastest":                                        {Facts{Kind: "card", Policy: Fastest}, "opus haiku qwen-32b qwen-1.5b"},
 		"a pinned lane":                                  {Facts{Kind: "overview", Pin: "local"}, "qwen-32b qwen-1.5b"},
 		"a pinned model":                                 {Facts{Kind: "card", Pin: "haiku"}, "haiku"},
 		"too long for the small ones":                    {Facts{Kind: "card", Prompt: 9000}, "haiku opus"},
