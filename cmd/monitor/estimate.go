@@ -192,7 +192,7 @@ func (p analysis) doubtfulBefore(ctx context.Context, root string) (n int, err e
 // tightest is what is left of the tightest budget of an order, before there is a job, and
 // its name; nil is that there is none.
 func (p analysis) tightest(ctx context.Context, spec pipeline.LanesSpec) (left *cost.Money, name string, err error) {
-	for _, lim := range (costCommands{p.Program}).limits("", spec, time.Now()) {
+	for _, lim := range costCommands(p).limits("", spec, time.Now()) {
 		var s store.Spent // the job's own budget is whole: there is no job yet
 		if !lim.Since.IsZero() {
 			if s, err = store.BooksOf(p.store).Spent(ctx, lim); err != nil {

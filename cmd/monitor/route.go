@@ -143,7 +143,7 @@ func (p routeCommands) preview(ctx context.Context, f previewFlags) error {
 	if spec.Lanes.Budget == 0 && p.settings.Cost.Job == "" {
 		spec.Lanes.Budget = int64(defaultBudget)
 	}
-	if facts.Budget, _, err = (analysis{p.Program}).tightest(ctx, spec.Lanes); err != nil {
+	if facts.Budget, _, err = analysis(p).tightest(ctx, spec.Lanes); err != nil {
 		return err
 	}
 	var all []router.Candidate
