@@ -19,9 +19,29 @@ func CheckGlobs(globs []string) error {
 	return nil
 }
 
-// Matches says whether one of the globs, of the kind that Options.Only takes, names
-// the file, or a folder that it is in.
-func Matches(globs []string, name string) bool { return len(globs) > 0 && only(globs, name) }
+// Matches says whether one of the patterns names the file, or a folder that it is in, as
+// a .gitignore would: a pattern without a / but at its end is a name at any depth, one with
+// a / within is a path from the root, and either may be a glob with ** for any number of
+// folders. It is for rules that keep something safe, so that what a pattern names in part
+// (a folder on the way) is matched whole. A pattern that is empty or "." is everything.
+func Matches(patterns []string, name string) bool {
+	parts := strings.Split(name, "/")
+	for _, p := range patterns {
+		g := strings.Split(strings.TrimPrefix(path.Clean("/"+p), "/"), "/")
+		if g[0] == "" {
+			return true
+		}
+		if len(g) == 1 && !strings.HasPrefix(p, "/") && !strings.HasPrefix(p, "./") {
+			g = []string{"**", g[0]}
+		}
+		for n := 1; n <= len(parts); n++ {
+			if globMatch(g, parts[:n]) {
+				return true
+			}
+		}
+	}
+	return false
+}
 
 // only says that a path matches one of the globs, or that there are none. A
 // glob whose last part is a plain name matches everything in the folder of
