@@ -203,6 +203,15 @@ func elsewhere(address string) bool {
 	return u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())
 }
 
+// stays refuses an order that must stay on this machine where the engine is on another.
+// Every way to run a job goes through equip, which asks it: analyze, jobs resume, serve.
+func stays(spec pipeline.AnalyzeSpec, engine string) error {
+	if spec.Lanes.Policy != string(router.LocalOnly) || spec.Model.Name == "" || !elsewhere(engine) {
+		return nil
+	}
+	return usage("the policy local-only lets nothing leave this machine, and engine.url (%s) is another machine: remove engine.url, or choose another policy", engine)
+}
+
 // sayWhatAKeyAdds says it once in the life of a data folder.
 func (p analysis) sayWhatAKeyAdds() {
 	mark := filepath.Join(p.folders.Data, "said-claude")
@@ -214,6 +223,9 @@ func (p analysis) sayWhatAKeyAdds() {
 
 // equip gives a job its lanes: those of this process, opened now unless they are given.
 func (p analysis) equip(ctx context.Context, w work, spec pipeline.AnalyzeSpec, l *lanes) error {
+	if err := stays(spec, p.settings.Engine.URL); err != nil {
+		return err
+	}
 	w.crew.spec = spec.Lanes
 	w.crew.traits = p.traitsOf(spec.Model)
 	if len(spec.Lanes.Paid) == 0 {

@@ -16,3 +16,17 @@ func TestAnotherMachineIsNotAskedToCount(t *testing.T) {
 		t.Fatalf("Count = %d, %v; want 100 without asking", n, err)
 	}
 }
+
+func TestLocalOnlyRefusesAnotherMachine(t *testing.T) {
+	spec := pipeline.AnalyzeSpec{Model: pipeline.ModelSpec{Name: "m"}, Lanes: pipeline.LanesSpec{Policy: "local-only"}}
+	if err := stays(spec, "http://10.1.2.3:8080"); err == nil {
+		t.Error("local-only was taken with an engine on another machine")
+	}
+	if err := stays(spec, "http://127.0.0.1:8080"); err != nil {
+		t.Error(err)
+	}
+	spec.Lanes.Policy = "cheapest"
+	if err := stays(spec, "http://10.1.2.3:8080"); err != nil {
+		t.Error(err)
+	}
+}
