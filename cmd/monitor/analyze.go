@@ -256,7 +256,8 @@ func (p analysis) newWork(spec pipeline.AnalyzeSpec) work {
 	c := newHands(p.Program, spec.Model, "analysis")
 	c.bestOf = spec.BestOf
 	return work{c, pipeline.NewAnalyze(pipeline.AnalyzeConfig{
-		Crew: c, Reports: p.folders.reports(), Tool: "monitor " + version, Scan: p.scanOptions(),
+		Private: privateSet(spec.Root, p.settings.Private), // what was set since a job began holds for it, too
+		Crew:    c, Reports: p.folders.reports(), Tool: "monitor " + version, Scan: p.scanOptions(),
 		Energy: func(ctx context.Context, id string) *report.Energy {
 			_ = c.saveEnergy(ctx, id) // what cannot be stored is not shown; the report is worth more
 			return energyOf(ctx, p.store, id)

@@ -23,6 +23,7 @@ import (
 
 type experimentFlags struct {
 	name, model, budget, lane string
+	private                   []string
 	tasks, seeds, bestOf      int
 	json                      bool
 }
@@ -51,6 +52,7 @@ func experimentCommand(p routeCommands) *cobra.Command {
 	c.Flags().StringVar(&f.budget, "budget", "0.50", "the most that it may cost in `DOLLARS`")
 	c.Flags().IntVar(&f.tasks, "tasks", 30, "how many files, the most interesting first")
 	c.Flags().IntVar(&f.seeds, "seeds", 3, "how often each is tried")
+	c.Flags().StringArrayVar(&f.private, "private", nil, "never send what matches this `PATTERN` anywhere; may be repeated")
 	c.Flags().StringVar(&f.lane, "lane", "", "only the arms of this `LANE` (local, claude) or model")
 	c.Flags().IntVar(&f.bestOf, "best-of", 1, "another arm: `N` local workers are asked the same, and the first answer that passes counts")
 	c.Flags().BoolVar(&f.json, "json", false, "print the outcomes as JSON lines")
@@ -73,7 +75,7 @@ func (r *trials) Answer(ctx context.Context, t pipeline.Task) (pipeline.Answered
 	c := &carrying{h: h, t: t, bill: bill{job: h.flow, unit: t.Unit, kind: t.Kind, attempt: r.seed + 1, limits: costCommands{h.p}.limits(h.flow, h.spec, time.Now())}}
 	c.facts = router.Facts{Kind: t.Kind, Language: t.Language, Path: t.Path, Private: t.Private, Prompt: sizeOf(probe) / 3, Output: max(1, probe.MaxTokens/3)}
 	if t.Private && (r.arm.Paid || r.arm.Remote) {
-		r.err = errors.New("the task is private")
+		r.err = errPrivate
 		return pipeline.Answered{}, r.err
 	}
 	arm, _, release, err := h.lanes.desk.Take(ctx, []router.Ranked{r.arm}, 0)
@@ -99,6 +101,9 @@ func (r *trials) Answer(ctx context.Context, t pipeline.Task) (pipeline.Answered
 	}
 	return pipeline.Answered{Answer: llm.Answer{}, Verdict: pipeline.Verdict{Checks: []pipeline.Check{{Name: "tried", Evidence: "an experiment keeps no answer"}}}}, nil
 }
+
+// errPrivate: the task is not for this arm.
+var errPrivate = errors.New("the task is private")
 
 var errBudgetGone = errors.New("the budget is used up")
 
@@ -149,7 +154,12 @@ func (p routeCommands) experiment(ctx context.Context, path string, f experiment
 		return missing("an experiment compares lanes, and there is no key to Claude; type: monitor claude login")
 	}
 	defer l.close()
-	spec := pipeline.AnalyzeSpec{Root: root, Private: p.settings.Private, MaxUnits: (f.tasks*4 + 2) / 3}
+	spec := pipeline.AnalyzeSpec{Root: root, Private: privateSet(root, p.settings.Private), MaxUnits: (f.tasks*4 + 2) / 3}
+	given, err := privateGiven(root, p.Dir, f.private)
+	if err != nil {
+		return err
+	}
+	spec.Private = append(spec.Private, given...)
 	spec.Lanes = pipeline.LanesSpec{Budget: int64(budget), Paid: costCommands(p).claudeModels()}
 	if spec.Model, err = p.chooseModel(ctx, f.model, 0); err != nil {
 		return err
@@ -187,6 +197,9 @@ func (p routeCommands) experiment(ctx context.Context, path string, f experiment
 	arms := l.arms(h, f)
 	if len(arms) == 0 {
 		return usage("--lane %s: there is no such lane or model here; there are local, claude, and the models %s", f.lane, strings.Join(append(slices.Clone(spec.Lanes.Paid), spec.Model.Name), ", "))
+	}
+	if slices.ContainsFunc(arms, func(r router.Ranked) bool { return r.Paid }) {
+		fmt.Fprintf(p.Stderr, "What is not private is sent to Claude (%s), for at most %s\n", strings.Join(spec.Lanes.Paid, ", "), budget)
 	}
 	known, err := p.tried(ctx, f.name)
 	if err != nil {
@@ -269,6 +282,7 @@ func (p routeCommands) tryAll(ctx context.Context, h *hands, kind func(pipeline.
 		switch {
 		case errors.Is(e, errBudgetGone):
 			gone = true
+		case errors.Is(e, errPrivate):
 		case e != nil && err == nil:
 			err = e
 		case o != nil:

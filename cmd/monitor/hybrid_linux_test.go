@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -275,11 +276,13 @@ func TestLocalOnlySendsNothing(t *testing.T) {
 	before := h.mock.Bill().Requests
 	isolated := func(args ...string) ([]byte, error) {
 		inner := h.command(args...)
-		c := exec.Command("bwrap", append([]string{"--bind", "/", "/", "--dev-bind", "/dev", "/dev", "--proc", "/proc", "--unshare-net", "--die-with-parent", "--"}, inner.Args...)...)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // it waits for an answer
+		defer cancel()
+		c := exec.CommandContext(ctx, "bwrap", append([]string{"--bind", "/", "/", "--dev-bind", "/dev", "/dev", "--proc", "/proc", "--unshare-net", "--die-with-parent", "--"}, inner.Args...)...)
 		c.Env, c.Dir = inner.Env, inner.Dir
 		return c.CombinedOutput()
 	}
-	if out, err := isolated("analyze", "--policy", "local-only", h.repo); err != nil {
+	if out, err := isolated("analyze", "--policy", "local-only", h.repo); err != nil { // it takes a second
 		t.Errorf("without a network: %v\n%s", err, out)
 	}
 	if out, err := isolated("analyze", "--policy", "claude-only", h.repo); err == nil && h.newest().Units.Parked == 0 {

@@ -41,7 +41,11 @@ const usualConfirm = 5
 // order puts the flags into a spec, as far as they are about lanes. Who may be asked is
 // settled where the job will run (settle).
 func (f laneFlags) order(p *Program, spec *pipeline.AnalyzeSpec) error {
-	spec.Private = append(slices.Clone(p.settings.Private), f.private...)
+	given, err := privateGiven(spec.Root, p.Dir, f.private)
+	if err != nil {
+		return err
+	}
+	spec.Private = append(privateSet(spec.Root, p.settings.Private), given...)
 	spec.Confirm = f.confirm
 	spec.Lanes = pipeline.LanesSpec{Policy: f.policy, Pin: f.pin, Shrink: f.shrink}
 	if f.policy != "" && !slices.Contains(router.Policies(), router.Policy(f.policy)) {

@@ -12,6 +12,7 @@ import (
 // unit uses its attempts up. Who has somebody else to ask does not wait for it.
 type outage struct {
 	mu    sync.Mutex
+	ever  bool      // it has answered somebody
 	fails int       // calls in a row that got no answer
 	since time.Time // the first of them
 	next  time.Time // when the next one may look
@@ -26,6 +27,8 @@ const (
 	// outagePatience is how long those wait for its end who have nobody else: what takes
 	// longer stops the job, which goes on when it is resumed.
 	outagePatience = 5 * time.Minute
+	// deafPatience is that where it never answered: there is no network, more likely.
+	deafPatience = time.Minute
 )
 
 // downError: Claude has answered nobody for long.
@@ -43,7 +46,7 @@ func (e *downError) Error() string {
 func (o *outage) answered() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.fails = 0
+	o.ever, o.fails = true, 0
 }
 
 // failed notes that a call got no answer, and says whether this begins an outage.
@@ -73,12 +76,15 @@ func (o *outage) now() error {
 func (o *outage) admit(ctx context.Context, alone bool) error {
 	for {
 		o.mu.Lock()
-		now := time.Now()
+		now, patience := time.Now(), outagePatience
+		if !o.ever {
+			patience = deafPatience
+		}
 		switch {
 		case o.fails < outageCalls:
 			o.mu.Unlock()
 			return nil
-		case alone && now.Sub(o.since) > outagePatience, !alone && now.Before(o.next):
+		case alone && now.Sub(o.since) > patience, !alone && now.Before(o.next):
 			defer o.mu.Unlock()
 			return &downError{o.since, o.why}
 		case !now.Before(o.next): // this one looks

@@ -120,11 +120,11 @@ func (p *purse) warn(limits []store.Limit, used []store.Spent) {
 			p.warned = map[string]cost.Money{}
 		}
 		key := l.Name + l.Job + l.Since.String()
-		now := cost.Limit{Name: l.Name, Amount: l.Amount, Settled: used[i].Settled, Reserved: used[i].Reserved}
+		now := cost.Limit{Name: l.Name, Amount: l.Amount, Settled: used[i].Settled, Reserved: used[i].Doubtful}
 		if text := now.Warning(p.warned[key]); text != "" && p.logf != nil {
 			p.logf("%s", text)
 		}
-		p.warned[key] = max(p.warned[key], used[i].Settled+used[i].Reserved)
+		p.warned[key] = max(p.warned[key], used[i].Settled+used[i].Doubtful)
 	}
 }
 

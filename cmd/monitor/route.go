@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"monitor/internal/codebase"
 	"monitor/internal/pipeline"
 	"monitor/internal/router"
 	"monitor/internal/store"
@@ -137,7 +139,7 @@ func (p routeCommands) preview(ctx context.Context, f previewFlags) error {
 	h := newHands(p.Program, spec.Model, "preview")
 	h.traits = analysis(p).traitsOf(spec.Model)
 	facts := router.Facts{
-		Kind: f.kind, Language: f.language, Path: f.path, Private: f.private, Prompt: f.tokens, Output: f.output,
+		Kind: f.kind, Language: f.language, Path: f.path, Private: f.private || f.path != "" && codebase.Matches(p.settings.Private, filepath.ToSlash(f.path)), Prompt: f.tokens, Output: f.output,
 		Policy: router.Policy(cmp.Or(spec.Lanes.Policy, p.settings.Route.Policy)), Pin: f.pin, Later: spec.Lanes.Later, Hour: money(p.settings.Route.Hour),
 	}
 	if spec.Lanes.Budget == 0 && p.settings.Cost.Job == "" {
@@ -212,7 +214,7 @@ func (p routeCommands) export(ctx context.Context, source string) error {
 
 // matrix is what is replayed, and by which figures.
 func (p routeCommands) matrix(ctx context.Context, f replayFlags) (*router.Matrix, router.Options, error) {
-	o := router.Options{Hour: money(p.settings.Route.Hour), Seed: 1, Traits: traitsOfArm}
+	o := router.Options{Hour: cmp.Or(money(p.settings.Route.Hour), router.DefaultHour), Seed: 1, Traits: traitsOfArm}
 	if f.synthetic {
 		w := router.Worlds{}
 		return w.Matrix(), router.WorldOptions(), nil
@@ -317,7 +319,8 @@ func (p routeCommands) replay(ctx context.Context, f replayFlags) error {
 	if err != nil {
 		return usage("%w", err)
 	}
-	if !f.synthetic && f.matrix == "" { // it is about this machine's own outcomes
+	// What is about other outcomes, prices or another policy than those in use is a question only.
+	if !f.synthetic && f.matrix == "" && f.source == "" && f.prices == "" && f.policy == cmp.Or(p.settings.Route.Policy, string(router.Hybrid)) {
 		if err := p.remember(r); err != nil {
 			return err
 		}
@@ -337,6 +340,11 @@ func (p routeCommands) learnedFile() string {
 
 // remember puts a recommendation in force.
 func (p routeCommands) remember(r router.Recommendation) error {
+	_, err := os.Stat(p.learnedFile())
+	was := err == nil
+	if was != r.Learned {
+		fmt.Fprintf(p.Stderr, "The learned order was %s and is %s from now on, as the last line says (%s)\n", onOff(was), onOff(r.Learned), p.learnedFile())
+	}
 	if !r.Learned {
 		if err := os.Remove(p.learnedFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err

@@ -32,14 +32,14 @@ func (l *Limit) Reserve(worst Money) bool {
 var warnAt = [...]int64{50, 80}
 
 // Warning says that a limit is used to a half, or to four fifths, if it was not before;
-// "" is nothing to say. before is the most that was ever used of it: what is reserved is
-// given back for the most part, and from the last use a limit would be warned of at
-// every second call.
+// "" is nothing to say. before is the most that was ever used of it. Reserved is to hold
+// what is in doubt alone: what is on its way is given back for the most part, and who is
+// told of it is told too early.
 func (l Limit) Warning(before Money) string {
 	now := l.used()
 	for i := len(warnAt) - 1; i >= 0; i-- {
 		if at := mulDiv(max(0, l.Amount), Money(warnAt[i]), 100); before < at && now >= at && at > 0 {
-			return fmt.Sprintf("%d %% of %s (%s) is used: %s is spent, %s is reserved for calls on their way or in doubt", warnAt[i], l.Name, l.Amount, l.Settled, l.Reserved)
+			return fmt.Sprintf("%d %% of %s (%s) is used: %s is spent, %s is in doubt", warnAt[i], l.Name, l.Amount, l.Settled, l.Reserved)
 		}
 	}
 	return ""

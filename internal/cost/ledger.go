@@ -226,7 +226,7 @@ func Compare(all []Entry, b *Book, tiers []string, at time.Time) Comparison {
 		mixed.Why = fmt.Sprintf("of %d calls it is not known what they cost; %s is what is known", run.Unknown, run.Money)
 	}
 	c.Columns = append(c.Columns, mixed, onGPU(all, b, local, &c))
-	c.say(local, len(tiers))
+	c.say(local, len(tiers), run.InDoubt)
 	return c
 }
 
@@ -305,8 +305,9 @@ func onGPU(all []Entry, b *Book, local Totals, c *Comparison) Column {
 }
 
 // say points out what the figures mean for who pays.
-func (c *Comparison) say(local Totals, tiers int) {
+func (c *Comparison) say(local Totals, tiers int, doubt Money) {
 	was := c.Columns[tiers]
+	was.Money -= doubt // at its worst, and the others have only what is known of it
 	gpu := c.Columns[tiers+1]
 	for _, t := range c.Columns[:tiers] {
 		switch {

@@ -101,6 +101,8 @@ type AnalyzeConfig struct {
 	Crew Crew
 	// Reports is the folder that gets one folder per job.
 	Reports string
+	// Private are patterns of what must not leave this machine beside those of each job.
+	Private []string
 	// Tool is the program's name and version, for the reports.
 	Tool string
 	// Scan bounds the reading of trees.
@@ -122,6 +124,7 @@ type Analyze struct {
 type scanned struct {
 	tree    *codebase.Tree
 	changed map[string]bool // nil: everything counts
+	keep    []string        // private in any case
 
 	once    sync.Once
 	context string // see shared
@@ -170,7 +173,7 @@ func (a *Analyze) scan(ctx context.Context, s AnalyzeSpec) (*scanned, error) {
 	if err != nil {
 		return nil, &job.Failure{Fatal: true, Err: err, Reason: err.Error()}
 	}
-	sc := &scanned{tree: t}
+	sc := &scanned{tree: t, keep: a.cfg.Private}
 	if s.Since != "" {
 		if sc.changed, err = codebase.ChangedSince(ctx, s.Root, s.Since, o); err != nil {
 			return nil, &job.Failure{Fatal: true, Err: err, Reason: err.Error()}
@@ -419,7 +422,7 @@ func (a *Analyze) doProse(ctx context.Context, q question, kind, field string, h
 		return job.Outcome{}, err
 	}
 	var text string
-	t := q.task(kind, "", q.in.Private)
+	t := q.task(kind, "", q.in.Private || sc.holdsPrivate(q.spec, q.u.ID))
 	t.Request = a.requests(sc, q, func(s sizes) ask { return how(s, q.in.Path, q.in.Facts, q.in.Text) })
 	t.Judge = gate(func(answer string) ([]Check, bool) {
 		got, checks := prose(answer, field)

@@ -108,7 +108,7 @@ func (a *Analyze) planPackages(ctx context.Context, s AnalyzeSpec, sc *scanned, 
 		if len(rows) == 0 {
 			continue
 		}
-		facts := fmt.Sprintf("%s, language %s, imports from this codebase: %s.", plural(len(p.Files), "file"), p.Language, names(p.Imports, 8))
+		facts := fmt.Sprintf("%s, language %s, imports from this codebase: %s.", plural(len(p.Files), "file"), p.Language, names(sc.told(s, p.Imports), 8))
 		text, err := a.fit(ctx, rows, size.in)
 		if err != nil {
 			return nil, err
@@ -133,7 +133,7 @@ func (a *Analyze) planTree(ctx context.Context, s AnalyzeSpec, sc *scanned, r jo
 	for _, p := range pkgs {
 		if sum := sums[p.Path]; sum != "" {
 			private = private || slices.ContainsFunc(p.Files, func(f string) bool { return sc.private(s, f) })
-			rows = append(rows, fmt.Sprintf("- %s (imports %s): %s", p.Path, names(p.Imports, 5), clip(sum, 300)))
+			rows = append(rows, fmt.Sprintf("- %s (imports %s): %s", p.Path, names(sc.told(s, p.Imports), 5), clip(sum, 300)))
 		}
 	}
 	planned := 0

@@ -11,7 +11,37 @@ import (
 
 // private says whether a file must not leave this machine.
 func (sc *scanned) private(s AnalyzeSpec, file string) bool {
-	return codebase.Matches(s.Private, file)
+	return codebase.Matches(s.Private, file) || codebase.Matches(sc.keep, file)
+}
+
+// holdsPrivate says whether a summary is of something private: by what is set now, which
+// may be more than was when the unit was planned.
+func (sc *scanned) holdsPrivate(s AnalyzeSpec, unit string) bool {
+	of, isPackage := strings.CutPrefix(unit, "package:")
+	for _, p := range sc.tree.Packages {
+		if (!isPackage || p.Path == of) && slices.ContainsFunc(p.Files, func(f string) bool { return wants(sc, f) && sc.private(s, f) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// wants says whether a file has a card, of which summaries are made.
+func wants(sc *scanned, file string) bool {
+	f, ok := sc.file(file)
+	return ok && wantsCard(f)
+}
+
+// told are the packages of a list that a paid worker may be told the names of: those of
+// which not every file is private.
+func (sc *scanned) told(s AnalyzeSpec, packages []string) []string {
+	if len(s.Lanes.Paid) == 0 {
+		return packages
+	}
+	return slices.DeleteFunc(slices.Clone(packages), func(name string) bool {
+		i := slices.IndexFunc(sc.tree.Packages, func(p codebase.Package) bool { return p.Path == name })
+		return i >= 0 && !slices.ContainsFunc(sc.tree.Packages[i].Files, func(f string) bool { return !sc.private(s, f) })
+	})
 }
 
 // maxShared bounds the shared context, in bytes: about 2,500 tokens. It has to be more
