@@ -235,7 +235,14 @@ func resultOf(x anthropic.MessageBatchIndividualResponse, clean func(string) str
 		e := x.Result.Error.Error
 		r.RequestID = x.Result.Error.RequestID
 		out := &llm.Error{Kind: llm.BadRequest, Status: statusOf(e.Type), Message: "Anthropic refuses this question of the batch: " + clean(e.Message)}
-		if out.Status >= 500 {
+		switch { // as for a stream: what passes is asked again, what the account lacks stops the lane
+		case out.Status == 429 || out.Status == 529:
+			out.Kind, out.Message = llm.Overloaded, "Claude was too busy for this question of the batch: "+clean(e.Message)
+		case out.Status == 401 || out.Status == 402 || out.Status == 403:
+			out.Kind, out.Message = llm.Auth, "Anthropic does not serve this account or key: "+clean(e.Message)
+		case out.Status == 413:
+			out.Kind, out.Message = llm.TooLong, "this question of the batch is too long for the model: "+clean(e.Message)
+		case out.Status >= 500:
 			out.Kind, out.Message = llm.Internal, "Anthropic failed at this question of the batch: "+clean(e.Message)
 		}
 		return r, out
