@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"monitor/internal/claude"
-	"monitor/internal/cost"
-	"monitor/internal/job"
 	"monitor/internal/llm"
 	"monitor/internal/pipeline"
 	"monitor/internal/store"
@@ -40,6 +38,7 @@ type posted struct {
 	bill bill
 	ask  claude.Ask
 	got  chan delivered // room for one
+	in   string         // the batch it is in, by our ID; "" before it is sent
 }
 
 type delivered struct {
@@ -126,6 +125,7 @@ func (b *batcher) post(ctx context.Context, p *posted, tries int) error {
 			break
 		}
 		if k.State == store.IntentOpen && k.Batch != "" {
+			p.in = k.Batch
 			b.sent[k.ID] = p
 			b.watch(k.Job, k.Batch)
 			return nil
@@ -203,6 +203,7 @@ func (b *batcher) submit(id string, all []*posted) {
 			err = books.PutBatch(ctx, row)
 			b.mu.Lock()
 			for _, p := range all {
+				p.in = row.ID
 				b.sent[p.ask.ID] = p
 			}
 			b.watch(id, row.ID)
@@ -215,6 +216,7 @@ func (b *batcher) submit(id string, all []*posted) {
 			// There may be a batch: the one who watches it finds out.
 			b.mu.Lock()
 			for _, p := range all {
+				p.in = row.ID
 				b.sent[p.ask.ID] = p
 			}
 			b.watch(id, row.ID)
@@ -255,19 +257,19 @@ func (b *batcher) watch(job, id string) {
 		delete(b.watched, id)
 		b.mu.Unlock()
 		if err != nil && b.ctx.Err() == nil {
-			b.fail(job, id, err)
+			b.fail(id, err)
 		}
 	})
 }
 
-// fail tells those that wait for a batch that nothing more comes in this run.
-func (b *batcher) fail(job, id string, err error) {
-	open, _ := b.purse.books.Intents(b.ctx, job, store.IntentOpen)
+// fail tells those that wait for a batch that nothing more comes in this run. It goes by
+// who waits, not by the intents: those of a batch that never arrived are gone by then.
+func (b *batcher) fail(id string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, k := range open {
-		if p := b.sent[k.ID]; p != nil && k.Batch == id {
-			delete(b.sent, k.ID)
+	for name, p := range b.sent {
+		if p.in == id {
+			delete(b.sent, name)
 			p.got <- delivered{result: claude.Result{Money: claude.NotSent}, err: err}
 		}
 	}
@@ -329,31 +331,64 @@ func (b *batcher) row(job, id string) (store.Batch, error) {
 // sending is how long a batch may have been on its way to Anthropic.
 const sending = 15 * time.Minute
 
-// find looks for a batch of which it is not known whether it arrived: among those made
-// at that time, by the names of the questions in their results. One that did not arrive is
-// withdrawn, with what it reserved.
+// skew is how far the clock of this machine and Anthropic's may be apart.
+const skew = 24 * time.Hour
+
+// find looks for a batch of which it is not known whether it arrived, until one that was
+// on its way must have arrived. Only then is it withdrawn, with what it reserved.
 func (b *batcher) find(row store.Batch) (remote string, err error) {
-	open, err := b.purse.books.Intents(b.ctx, row.Job, store.IntentOpen)
+	all, err := b.purse.books.Intents(b.ctx, row.Job)
 	if err != nil {
 		return "", err
 	}
 	ours := map[string]bool{}
-	var ids []string
-	for _, k := range open {
+	var open []string
+	for _, k := range all {
 		if k.Batch == row.ID {
 			ours[k.ID] = true
-			ids = append(ids, k.ID)
+			if k.State == store.IntentOpen {
+				open = append(open, k.ID)
+			}
 		}
 	}
-	made, err := b.purse.lane.Batches(b.ctx, row.At.Add(-time.Minute))
+	until, told := row.At.Add(sending), false
+	for wait := firstPoll; ; wait = min(2*wait, lastPoll) {
+		over := !time.Now().Before(until) // before the look: the last one is after the window
+		if remote, err = b.look(row, ours); err != nil || remote != "" {
+			return remote, err
+		}
+		if over {
+			break
+		}
+		if !told && b.purse.logf != nil {
+			told = true
+			b.purse.logf("it is not known whether a batch of %d questions reached Claude's API; they wait until %s for it to show, and are not sent again before that", len(ours), until.Format("15:04:05"))
+		}
+		select {
+		case <-time.After(min(wait, max(time.Until(until), time.Millisecond))):
+		case <-b.ctx.Done():
+			return "", b.ctx.Err()
+		}
+	}
+	row.State = store.BatchEnded
+	err = errors.Join(b.purse.books.Withdraw(b.ctx, open), b.purse.books.PutBatch(b.ctx, row))
+	return "", errors.Join(&llm.Error{Kind: llm.Unavailable, Message: "the batch never arrived at Claude's API, and nothing was charged"}, err)
+}
+
+// look goes once through the batches of the workspace for the one with our questions.
+// Those are named in results only, which a running batch has none of: it waits for the
+// end of those that have as many questions as ours, and passes over all others. Their
+// times are compared with a day of tolerance: the two clocks need not agree.
+func (b *batcher) look(row store.Batch, ours map[string]bool) (remote string, err error) {
+	made, err := b.purse.lane.Batches(b.ctx, row.At.Add(-skew))
 	if err != nil {
 		return "", err
 	}
 	for _, m := range made {
-		if m.Created.After(row.At.Add(sending)) {
+		if m.Processing+m.Succeeded+m.Errored+m.Canceled+m.Expired != int64(len(ours)) || m.Created.After(row.At.Add(sending+skew)) {
 			continue
 		}
-		for wait := firstPoll; !m.Done(); wait = min(2*wait, lastPoll) { // its questions are named in its results only
+		for wait := firstPoll; !m.Done(); wait = min(2*wait, lastPoll) {
 			select {
 			case <-time.After(wait):
 			case <-b.ctx.Done():
@@ -375,10 +410,11 @@ func (b *batcher) find(row store.Batch) (remote string, err error) {
 			return m.ID, b.purse.books.PutBatch(b.ctx, row)
 		}
 	}
-	row.State = store.BatchEnded
-	err = errors.Join(b.purse.books.Withdraw(b.ctx, ids), b.purse.books.PutBatch(b.ctx, row))
-	return "", errors.Join(&llm.Error{Kind: llm.Unavailable, Message: "the batch never arrived at Claude's API, and nothing was charged"}, err)
+	return "", nil
 }
+
+// readings is how often results with lines missing are read before those are in doubt.
+const readings = 3
 
 // take hands the results of a batch that ended to those that wait for them, and writes
 // those into the ledger that nobody waits for.
@@ -393,7 +429,7 @@ func (b *batcher) take(row store.Batch) error {
 			intents[k.ID] = k
 		}
 	}
-	err = b.purse.lane.Results(b.ctx, row.Remote, func(id string, r claude.Result, rerr error) error {
+	each := func(id string, r claude.Result, rerr error) error {
 		k, ok := intents[id]
 		if !ok {
 			return nil // it is in the ledger, or not ours
@@ -414,22 +450,25 @@ func (b *batcher) take(row store.Batch) error {
 			return nil
 		}
 		return err
-	})
-	if err != nil {
-		return err
 	}
-	for id, k := range intents { // not in the results: it was never in the batch
+	// Results can end early and look whole: what has no line is read again.
+	for reading := 0; reading < readings && (reading == 0 || len(intents) > 0); reading++ {
+		if err := b.purse.lane.Results(b.ctx, row.Remote, each); err != nil {
+			return err
+		}
+	}
+	for id := range intents { // it was sent, and nothing says that it was not answered
 		b.mu.Lock()
 		p := b.sent[id]
 		delete(b.sent, id)
 		b.mu.Unlock()
-		zero := int64(cost.Money(0))
-		free := job.Call{Model: k.Model, Lane: k.Lane, At: k.At, Failed: "not in the results of its batch", Money: job.Money{Kind: k.Kind, Intent: id, Cost: &zero, Working: "not charged", Batch: true}}
-		if err := b.purse.books.Settle(b.ctx, k.Job, k.Unit, k.Attempt, []job.Call{free}); err != nil {
-			return err
-		}
+		missing := &llm.Error{Kind: llm.Garbage, Message: "the question is not in the results of its batch"}
 		if p != nil {
-			p.got <- delivered{result: claude.Result{Money: claude.NotSent}, err: &llm.Error{Kind: llm.Unavailable, Message: "the question is not in the results of its batch"}}
+			p.got <- delivered{result: claude.Result{Money: claude.InDoubt}, err: missing}
+			continue
+		}
+		if err := b.purse.books.Suspect(b.ctx, id, missing.Message); err != nil {
+			return err
 		}
 	}
 	row.State = store.BatchEnded
