@@ -243,6 +243,9 @@ func plural(n int, word string) string {
 	if n == 1 {
 		return "1 " + word
 	}
+	if strings.HasSuffix(word, "ch") {
+		word += "e"
+	}
 	return fmt.Sprintf("%d %ss", n, word)
 }
 
@@ -381,7 +384,11 @@ func (p analysis) closing(ctx context.Context, j job.Job, asJSON bool) error {
 	}
 	switch j.State {
 	case job.Interrupted, job.Running:
-		return &coded{exitInterrupted, fmt.Errorf("stopped; %d of %d units are done and kept. To go on:\n  monitor jobs resume %s", j.Units.Done+j.Units.Cached, j.Units.Total, j.ID)}
+		also := ""
+		if n, err := (jobCommands(p)).openBatches(ctx, j.ID); err == nil && n > 0 {
+			also = fmt.Sprintf(" %s of it goes on at Claude's and is charged; resuming fetches the answers, monitor jobs cancel %s ends it.", plural(n, "batch"), j.ID)
+		}
+		return &coded{exitInterrupted, fmt.Errorf("stopped; %d of %d units are done and kept.%s To go on:\n  monitor jobs resume %s", j.Units.Done+j.Units.Cached, j.Units.Total, also, j.ID)}
 	case job.Cancelled:
 		return errors.New("the job was cancelled")
 	case job.Failed:

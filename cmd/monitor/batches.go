@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -265,6 +266,9 @@ func (b *batcher) watch(job, id string) {
 // fail tells those that wait for a batch that nothing more comes in this run. It goes by
 // who waits, not by the intents: those of a batch that never arrived are gone by then.
 func (b *batcher) fail(id string, err error) {
+	if !errors.Is(err, errNeverArrived) {
+		err = &batchOpenError{err}
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for name, p := range b.sent {
@@ -274,6 +278,21 @@ func (b *batcher) fail(id string, err error) {
 		}
 	}
 }
+
+// errNeverArrived: a batch was not made, so nothing of it was charged.
+var errNeverArrived = errors.New("the batch never arrived at Claude's API, and nothing was charged")
+
+// batchOpenError: a batch goes on, or may, and cannot be looked at now. Its questions are
+// not asked by another way; they wait until the job is resumed.
+type batchOpenError struct{ err error }
+
+// Error implements error.
+func (e *batchOpenError) Error() string {
+	return "a batch at Claude's cannot be followed: " + e.err.Error()
+}
+
+// Unwrap gives what happened.
+func (e *batchOpenError) Unwrap() error { return e.err }
 
 // settle waits for the end of a batch that nobody waits for, and writes what was charged
 // into the ledger.
@@ -304,6 +323,8 @@ func (b *batcher) follow(job, id string) error {
 		switch e := (*llm.Error)(nil); {
 		case err == nil && got.Done():
 			return b.take(row)
+		case err != nil && errors.As(err, &e) && e.Status == http.StatusNotFound:
+			return errors.Join(b.lost(row), err)
 		case err != nil && errors.As(err, &e) && !e.Temporary():
 			return err
 		}
@@ -313,6 +334,18 @@ func (b *batcher) follow(job, id string) error {
 			return b.ctx.Err()
 		}
 	}
+}
+
+// lost puts in doubt what was in a batch that is not at Anthropic's any more.
+func (b *batcher) lost(row store.Batch) error {
+	open, err := b.purse.books.Intents(b.ctx, row.Job, store.IntentOpen)
+	for _, k := range open {
+		if k.Batch == row.ID {
+			err = errors.Join(err, b.purse.books.Suspect(b.ctx, k.ID, "its batch was deleted, or expired, at Anthropic's before its results were read"))
+		}
+	}
+	row.State = store.BatchEnded
+	return errors.Join(err, b.purse.books.PutBatch(b.ctx, row))
 }
 
 func (b *batcher) row(job, id string) (store.Batch, error) {
@@ -337,24 +370,21 @@ const skew = 24 * time.Hour
 // find looks for a batch of which it is not known whether it arrived, until one that was
 // on its way must have arrived. Only then is it withdrawn, with what it reserved.
 func (b *batcher) find(row store.Batch) (remote string, err error) {
-	all, err := b.purse.books.Intents(b.ctx, row.Job)
+	ours := b.questions(row)
+	still, err := b.purse.books.Intents(b.ctx, row.Job, store.IntentOpen)
 	if err != nil {
 		return "", err
 	}
-	ours := map[string]bool{}
 	var open []string
-	for _, k := range all {
+	for _, k := range still {
 		if k.Batch == row.ID {
-			ours[k.ID] = true
-			if k.State == store.IntentOpen {
-				open = append(open, k.ID)
-			}
+			open = append(open, k.ID)
 		}
 	}
 	until, told := row.At.Add(sending), false
 	for wait := firstPoll; ; wait = min(2*wait, lastPoll) {
 		over := !time.Now().Before(until) // before the look: the last one is after the window
-		if remote, err = b.look(row, ours); err != nil || remote != "" {
+		if remote, err = b.look(b.ctx, row, ours); err != nil || remote != "" {
 			return remote, err
 		}
 		if over {
@@ -372,15 +402,27 @@ func (b *batcher) find(row store.Batch) (remote string, err error) {
 	}
 	row.State = store.BatchEnded
 	err = errors.Join(b.purse.books.Withdraw(b.ctx, open), b.purse.books.PutBatch(b.ctx, row))
-	return "", errors.Join(&llm.Error{Kind: llm.Unavailable, Message: "the batch never arrived at Claude's API, and nothing was charged"}, err)
+	return "", errors.Join(&llm.Error{Kind: llm.Unavailable, Message: errNeverArrived.Error()}, errNeverArrived, err)
+}
+
+// questions are the names of what a batch asked.
+func (b *batcher) questions(row store.Batch) map[string]bool {
+	all, _ := b.purse.books.Intents(b.ctx, row.Job) // what cannot be read is not found
+	ours := map[string]bool{}
+	for _, k := range all {
+		if k.Batch == row.ID {
+			ours[k.ID] = true
+		}
+	}
+	return ours
 }
 
 // look goes once through the batches of the workspace for the one with our questions.
 // Those are named in results only, which a running batch has none of: it waits for the
 // end of those that have as many questions as ours, and passes over all others. Their
 // times are compared with a day of tolerance: the two clocks need not agree.
-func (b *batcher) look(row store.Batch, ours map[string]bool) (remote string, err error) {
-	made, err := b.purse.lane.Batches(b.ctx, row.At.Add(-skew))
+func (b *batcher) look(ctx context.Context, row store.Batch, ours map[string]bool) (remote string, err error) {
+	made, err := b.purse.lane.Batches(ctx, row.At.Add(-skew))
 	if err != nil {
 		return "", err
 	}
@@ -391,23 +433,26 @@ func (b *batcher) look(row store.Batch, ours map[string]bool) (remote string, er
 		for wait := firstPoll; !m.Done(); wait = min(2*wait, lastPoll) {
 			select {
 			case <-time.After(wait):
-			case <-b.ctx.Done():
-				return "", b.ctx.Err()
+			case <-ctx.Done():
+				return "", ctx.Err()
 			}
-			if m, err = b.purse.lane.Batch(b.ctx, m.ID); err != nil {
+			if m, err = b.purse.lane.Batch(ctx, m.ID); err != nil {
 				return "", err
 			}
 		}
 		found := false
-		if err := b.purse.lane.Results(b.ctx, m.ID, func(id string, _ claude.Result, _ error) error {
+		if err := b.purse.lane.Results(ctx, m.ID, func(id string, _ claude.Result, _ error) error {
 			found = found || ours[id]
 			return nil
 		}); err != nil {
+			if e := (*llm.Error)(nil); errors.As(err, &e) && !e.Temporary() {
+				continue // its results are gone; what cannot be read is not known to be ours
+			}
 			return "", err
 		}
 		if found {
 			row.Remote, row.State = m.ID, store.BatchSent
-			return m.ID, b.purse.books.PutBatch(b.ctx, row)
+			return m.ID, b.purse.books.PutBatch(ctx, row)
 		}
 	}
 	return "", nil

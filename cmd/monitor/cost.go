@@ -209,7 +209,7 @@ func (p costCommands) spent(ctx context.Context, id string, since time.Time, by 
 			k.Note = "what was seen of it is in the ledger, and this may come to that: " + k.Note
 		}
 		if k.Batch != "" && k.State == store.IntentOpen {
-			k.Note = "it is in a batch that has not ended"
+			k.Note = inBatch
 		}
 		doubtful = append(doubtful, k)
 		out.Doubt = append(out.Doubt, doubtJSON{k.ID, k.Job, k.Unit, k.Model, k.At, k.Worst, k.Note})
@@ -365,6 +365,10 @@ func (p costCommands) sayCost(s spending) {
 	w.Flush()
 	p.costBlock(s)
 	for _, d := range s.Doubt {
+		if d.Why == inBatch {
+			p.printf("On its way %s: %s for %s of job %s, at most %s, in a batch: monitor jobs resume %s fetches it, jobs cancel ends it\n", d.Intent, d.Model, printable(d.Unit), d.Job, d.Worst, d.Job)
+			continue
+		}
 		p.printf("In doubt   %s: %s for %s of job %s, at worst %s: %s\n           when the bill tells: monitor cost resolve %s DOLLARS\n", d.Intent, d.Model, printable(d.Unit), d.Job, d.Worst, d.Why, d.Intent)
 	}
 }
@@ -450,10 +454,16 @@ func (p costCommands) resolve(ctx context.Context, intent, amount string) error 
 		return err
 	}
 	for _, k := range open { // nobody ran its job since it died
-		if k.ID != intent || k.Batch != "" {
+		if k.ID != intent {
 			continue
 		}
 		if claimed, err := p.store.Claimed(ctx, k.Job); err == nil && !claimed {
+			if k.Batch != "" {
+				if err := books.Suspect(ctx, k.ID, "it was in a batch that nobody followed to its end"); err != nil {
+					return err
+				}
+				continue
+			}
 			if _, err := books.Doubt(ctx, k.Job, "its process died while it was on its way"); err != nil {
 				return err
 			}
@@ -465,3 +475,6 @@ func (p costCommands) resolve(ctx context.Context, intent, amount string) error 
 	p.printf("%s did cost %s\n", intent, m)
 	return nil
 }
+
+// inBatch is why a call that is on its way is listed.
+const inBatch = "it is in a batch that has not ended"

@@ -131,18 +131,31 @@ func (p jobCommands) cancelBatches(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(b store.Batch) bool { return b.State != store.BatchSent })
+	all = slices.DeleteFunc(all, func(b store.Batch) bool { return b.State == store.BatchEnded })
 	if len(all) == 0 {
 		return nil
 	}
 	l, err := analysis(p).openLanes(ctx, nil)
 	if err != nil || l == nil {
-		return errors.Join(err, missing("%s of it are at Claude's and go on, since there is no key to end them with; type: monitor claude login", plural(len(all), "batch")))
+		return errors.Join(err, missing("of job %s there is %s at Claude's, which goes on, since there is no key to end it with; type: monitor claude login", id, plural(len(all), "batch")))
 	}
 	defer l.close()
 	ctx, cancel := context.WithTimeout(ctx, batchPatience)
 	defer cancel()
 	for _, b := range all {
+		if b.Remote == "" { // its process died before it knew whether the batch arrived
+			b.Remote, err = l.batch.look(ctx, b, l.batch.questions(b))
+			if err != nil && ctx.Err() == nil {
+				return fmt.Errorf("it is not known whether a batch of the job reached Claude's API: %w", err)
+			}
+			if b.Remote == "" {
+				if err := l.batch.lost(b); err != nil {
+					return err
+				}
+				p.printf("it is not known whether a batch of the job reached Claude's API and goes on there; its calls are in doubt (monitor cost --job %s)\n", id)
+				continue
+			}
+		}
 		if _, err := l.purse.lane.CancelBatch(ctx, b.Remote); err != nil {
 			return fmt.Errorf("the batch %s could not be cancelled and goes on: %w", b.Remote, err)
 		}
@@ -152,6 +165,17 @@ func (p jobCommands) cancelBatches(ctx context.Context, id string) error {
 		p.printf("cancelled the batch %s\n", b.Remote)
 	}
 	return nil
+}
+
+// openBatches is how many batches of a job have not ended.
+func (p jobCommands) openBatches(ctx context.Context, id string) (n int, err error) {
+	all, err := store.BooksOf(p.store).Batches(ctx, id)
+	for _, b := range all {
+		if b.State != store.BatchEnded {
+			n++
+		}
+	}
+	return n, err
 }
 
 // withJob opens the store for reading and finds a job.

@@ -175,6 +175,11 @@ func (p reportCommand) openFile(ctx context.Context, name string) error {
 
 // jobRemove deletes a job and its report files.
 func (p jobCommands) jobRemove(ctx context.Context, j job.Job) error {
+	if n, err := p.openBatches(ctx, j.ID); err != nil {
+		return err
+	} else if n > 0 {
+		return usage("job %s has %s at Claude's, which would go on and be charged: monitor jobs cancel %s ends it, monitor jobs resume %s fetches it", j.ID, plural(n, "batch"), j.ID, j.ID)
+	}
 	if err := p.jobs.Remove(ctx, j.ID); err != nil {
 		return err
 	}

@@ -63,6 +63,11 @@ func (c *carrying) tryClaude(ctx context.Context, arm router.Ranked, evidence st
 			ans, err = c.h.lanes.purse.ask(ctx, c.bill, a, c.t.Judge)
 		}
 		c.calls = append(c.calls, ans.Calls...)
+		var lost *batchOpenError
+		if errors.As(err, &lost) {
+			c.stopped = err
+			return ans, fmt.Errorf("%w: %w", errDoubt, err)
+		}
 		var over *store.OverLimit
 		if errors.As(err, &over) && over.Passing() && time.Since(began) < budgetPatience { // its turn comes when others have ended
 			if !swept { // or when it is seen that some of them died
@@ -83,6 +88,10 @@ func (c *carrying) tryClaude(ctx context.Context, arm router.Ranked, evidence st
 		}
 		if err == nil || !errors.As(err, &e) || errors.Is(err, errDoubt) || ctx.Err() != nil {
 			break
+		}
+		if arm.Batch && e.Kind == llm.Timeout { // it expired: no second batch holds the deadline
+			arm.Batch = false
+			continue
 		}
 		switch e.Kind {
 		case llm.Overloaded:

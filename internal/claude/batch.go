@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/anthropics/anthropic-sdk-go"
@@ -235,7 +236,11 @@ func resultOf(x anthropic.MessageBatchIndividualResponse, clean func(string) str
 		e := x.Result.Error.Error
 		r.RequestID = x.Result.Error.RequestID
 		out := &llm.Error{Kind: llm.BadRequest, Status: statusOf(e.Type), Message: "Anthropic refuses this question of the batch: " + clean(e.Message)}
-		switch { // as for a stream: what passes is asked again, what the account lacks stops the lane
+		lower, now := strings.ToLower(e.Message), time.Now()
+		switch { // as for a stream (refusal): what passes is asked again, what the account lacks stops the lane
+		case strings.Contains(lower, "specified api usage limits"), out.Status == 429 && strings.Contains(lower, "spend"):
+			out.Kind, out.Until = llm.SpendCap, capEnds(e.Message, now)
+			out.Message = capMessage(out.Until, clean(e.Message))
 		case out.Status == 429 || out.Status == 529:
 			out.Kind, out.Message = llm.Overloaded, "Claude was too busy for this question of the batch: "+clean(e.Message)
 		case out.Status == 401 || out.Status == 402 || out.Status == 403:
