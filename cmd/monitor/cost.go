@@ -311,6 +311,9 @@ func (p costCommands) cost(ctx context.Context, f costFlags) error {
 		return p.json(s)
 	case f.csv:
 		return p.costCSV(s)
+	case len(s.entries) == 0 && !since.IsZero():
+		p.printf("Nothing is in the ledger since %s.\n", since.Format("2006-01-02 15:04"))
+		return nil
 	case len(s.entries) == 0:
 		p.printf("Nothing is in the ledger yet; `monitor analyze` writes it.\n")
 		return nil
@@ -321,10 +324,14 @@ func (p costCommands) cost(ctx context.Context, f costFlags) error {
 
 func (p costCommands) costCSV(s spending) error {
 	w := csv.NewWriter(p.Stdout)
-	rows := [][]string{{string(s.By), "calls", "accepted", "prompt_tokens", "cached_tokens", "output_tokens", "usd", "in_doubt_usd", "in_doubt", "unknown", "estimated"}}
+	rows := [][]string{{string(s.By), "calls", "accepted", "prompt_tokens", "cached_tokens", "written_tokens", "output_tokens", "usd", "in_doubt_usd", "in_doubt", "unknown", "estimated"}}
 	for _, g := range s.Groups {
+		usd := g.Money.Decimal()
+		if g.Unknown == g.Calls { // nothing is known, which is not nothing
+			usd = ""
+		}
 		rows = append(rows, []string{g.Key, strconv.Itoa(g.Calls), strconv.Itoa(g.Accepted), strconv.FormatInt(g.Prompt, 10), strconv.FormatInt(g.Read, 10),
-			strconv.FormatInt(g.Output, 10), g.Money.Decimal(), g.InDoubt.Decimal(), strconv.Itoa(g.Doubtful), strconv.Itoa(g.Unknown), strconv.Itoa(g.Estimated)})
+			strconv.FormatInt(g.Written, 10), strconv.FormatInt(g.Output, 10), usd, g.InDoubt.Decimal(), strconv.Itoa(g.Doubtful), strconv.Itoa(g.Unknown), strconv.Itoa(g.Estimated)})
 	}
 	return w.WriteAll(rows)
 }
@@ -352,9 +359,9 @@ func known(t cost.Totals) string {
 
 func (p costCommands) sayCost(s spending) {
 	w := tabwriter.NewWriter(p.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "by %s\tcalls\tverified\ttokens in\tfrom cache\tout\tcost\t\n", s.By)
+	fmt.Fprintf(w, "by %s\tcalls\tverified\ttokens in\tfrom cache\twritten to it\tout\tcost\t\n", s.By)
 	row := func(name string, t cost.Totals) {
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%s\t\n", printable(name), t.Calls, t.Accepted, t.Prompt, t.Read, t.Output, known(t))
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t\n", printable(name), t.Calls, t.Accepted, t.Prompt, t.Read, t.Written, t.Output, known(t))
 	}
 	for _, g := range s.Groups {
 		row(g.Key, g.Totals)
@@ -363,6 +370,7 @@ func (p costCommands) sayCost(s spending) {
 		row("all", s.Total)
 	}
 	w.Flush()
+	p.sayRates(s)
 	p.costBlock(s)
 	for _, d := range s.Doubt {
 		if d.Why == inBatch {
@@ -373,12 +381,34 @@ func (p costCommands) sayCost(s spending) {
 	}
 }
 
+// sayRates prints what the models of a list cost, so that its figures can be worked out by
+// hand.
+func (p costCommands) sayRates(s spending) {
+	b, err := p.book()
+	if err != nil || s.By != cost.ByModel {
+		return
+	}
+	label := "Rates      "
+	for _, g := range s.Groups {
+		r, err := b.Rates(g.Key, time.Now(), 0)
+		if err != nil {
+			continue // a local model has none
+		}
+		written := ""
+		if g.Written > 0 {
+			written = fmt.Sprintf("$%s written to the cache for 5 min, $%s for 1 h, ", r.Write5m.Decimal(), r.Write1h.Decimal())
+		}
+		p.printf("%s%s: $%s in, %s$%s from the cache, $%s out, a million tokens, today; half of it in a batch\n", label, g.Key, r.Fresh.Decimal(), written, r.Read.Decimal(), r.Output.Decimal())
+		label = "           "
+	}
+}
+
 // costBlock is what closes a job and `monitor cost`.
 func (p costCommands) costBlock(s spending) {
 	switch {
 	case s.PerResult != nil:
 		p.printf("A result   %s each, %s verified\n", *s.PerResult, plural(s.Total.Accepted, "result"))
-	case s.PaidResult != nil:
+	case s.PaidResult != nil && *s.PaidResult > 0:
 		p.printf("A result   %s of paid calls each, %s verified; what the local calls cost is not known\n", *s.PaidResult, plural(s.Total.Accepted, "result"))
 	}
 	if s.Local != "" {

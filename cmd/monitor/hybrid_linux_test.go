@@ -130,7 +130,7 @@ func TestHybridIsKilledAndResumed(t *testing.T) {
 	case len(doubt) == 0 && settled != bill:
 		t.Errorf("nothing is in doubt, and the ledger has %s, the bill %s", settled, bill)
 	}
-	for _, want := range []string{"A result", "Instead", "all claude-haiku-5-5", "all claude-opus-5-5", "all GPU"} {
+	for _, want := range []string{"Rates", "written to it", "A result", "Instead", "all claude-haiku-5-5", "all claude-opus-5-5", "all GPU"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the cost block lacks %q:\n%s", want, out)
 		}

@@ -51,7 +51,10 @@ type Totals struct {
 	Accepted int   `json:"accepted"`
 	Prompt   int64 `json:"prompt_tokens"`
 	Read     int64 `json:"cached_tokens"`
-	Output   int64 `json:"output_tokens"`
+	// Written is the part of the prompts that was put into the cache, for five minutes or
+	// an hour.
+	Written int64 `json:"written_tokens"`
+	Output  int64 `json:"output_tokens"`
 	// Money is what is known, worst cases of entries in doubt included; InDoubt that
 	// part of it. Unknown counts entries of which nothing is known.
 	Money     Money `json:"usd"`
@@ -68,6 +71,7 @@ func (t *Totals) add(e Entry) {
 	if e.Accepted {
 		t.Accepted++
 	}
+	t.Written += e.Tokens.Write5m + e.Tokens.Write1h
 	t.Prompt, t.Read, t.Output = t.Prompt+e.Tokens.Prompt(), t.Read+e.Tokens.Read, t.Output+e.Tokens.Output
 	switch e.State {
 	case Unknown:
