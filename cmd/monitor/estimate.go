@@ -47,7 +47,7 @@ func (w work) foresee(ctx context.Context, spec pipeline.AnalyzeSpec, left *cost
 		if u.Kind == "confirm" {
 			f.Unlike = w.crew.traits.family
 		}
-		all, err := w.crew.candidates(ctx, pipeline.Task{}, f, 3*u.Prompt+promptRoom, u.Most)
+		all, err := w.crew.candidates(ctx, pipeline.Task{}, f, u.Prompt-u.Shared, 3*u.Prompt+promptRoom, u.Most)
 		if err != nil {
 			return o, err
 		}
@@ -114,7 +114,7 @@ func (w work) estimate(ctx context.Context, p analysis, spec *pipeline.AnalyzeSp
 	if err != nil {
 		return "", err
 	}
-	if fits(held, *left) {
+	if fits(held, *left) && (r.Likely <= *left || held.here == 0) {
 		return note + held.leftOut(), nil
 	}
 	if held.here > 0 && !spec.Lanes.Shrink {

@@ -255,7 +255,7 @@ func (p routeCommands) tried(ctx context.Context, name string) (map[matrixCell]b
 // arms are all of an experiment's.
 func (l *lanes) arms(h *hands, f experimentFlags) (out []router.Ranked) {
 	if h.model.Name != "" {
-		out = append(out, router.Ranked{Candidate: h.localArm(router.Facts{})})
+		out = append(out, router.Ranked{Candidate: h.localArm(router.Facts{}, 0)})
 		if f.bestOf > 1 {
 			best := out[0]
 			best.BestOf = f.bestOf

@@ -213,8 +213,9 @@ const (
 	guessPaid  = 5 * time.Second
 )
 
-// candidates are all arms for a task, as they stand now.
-func (h *hands) candidates(ctx context.Context, t pipeline.Task, f router.Facts, bytes, most int) ([]router.Candidate, error) {
+// candidates are all arms for a task, as they stand now; here is its prompt in tokens as the
+// local model gets it.
+func (h *hands) candidates(ctx context.Context, t pipeline.Task, f router.Facts, here, bytes, most int) ([]router.Candidate, error) {
 	l := h.lanes
 	l.mu.Lock()
 	pace, halted := map[string]time.Duration{}, l.halted
@@ -228,7 +229,7 @@ func (h *hands) candidates(ctx context.Context, t pipeline.Task, f router.Facts,
 	}
 	var out []router.Candidate
 	if h.model.Name != "" {
-		c := h.localArm(f)
+		c := h.localArm(f, here)
 		c.Time = cmp.Or(pace[h.model.Name], c.Time)
 		seen(&c)
 		out = append(out, c)
@@ -275,10 +276,11 @@ func (h *hands) candidates(ctx context.Context, t pipeline.Task, f router.Facts,
 }
 
 // localArm is the local model as an arm, before anything was seen of it.
-func (h *hands) localArm(f router.Facts) router.Candidate {
+func (h *hands) localArm(f router.Facts, here int) router.Candidate {
 	c := router.Candidate{
-		Arm: router.Arm{Lane: router.Local, Model: h.model.Name, BestOf: bestOfArm(h.bestOf)}, Window: h.model.Window, Family: h.traits.family, Strength: h.traits.strength, Remote: h.traits.remote,
-		Time: time.Duration(f.Prompt)*time.Second/guessRead + time.Duration(f.Output)*time.Second/guessWrite,
+		Prompt: here,
+		Arm:    router.Arm{Lane: router.Local, Model: h.model.Name, BestOf: bestOfArm(h.bestOf)}, Window: h.model.Window, Family: h.traits.family, Strength: h.traits.strength, Remote: h.traits.remote,
+		Time: time.Duration(here)*time.Second/guessRead + time.Duration(f.Output)*time.Second/guessWrite,
 	}
 	if f.Kind == "confirm" && h.traits.strength == 0 {
 		c.Stopped = "it is only for trying things out: its opinion counts for nothing"
@@ -363,7 +365,8 @@ func (h *hands) cascade(ctx context.Context, t pipeline.Task) (pipeline.Answered
 		c.facts.Lambda = h.notes.pace.Lambda()
 		h.mu.Unlock()
 	}
-	all, err := h.candidates(ctx, t, c.facts, bytes+promptRoom, probe.MaxTokens)
+	here := max(1, sizeOf(t.Request(pipeline.Worker{Local: true, Attempt: 1}, ""))/3)
+	all, err := h.candidates(ctx, t, c.facts, here, bytes+promptRoom, probe.MaxTokens)
 	if err != nil {
 		return pipeline.Answered{}, err
 	}

@@ -156,11 +156,11 @@ func (p routeCommands) preview(ctx context.Context, f previewFlags) error {
 		if strings.HasPrefix(f.pin, "claude-") && !slices.Contains(h.spec.Paid, f.pin) {
 			h.spec.Paid = append(slices.Clone(h.spec.Paid), f.pin)
 		}
-		if all, err = h.candidates(ctx, pipeline.Task{}, facts, 3*f.tokens+promptRoom, 3*f.output); err != nil {
+		if all, err = h.candidates(ctx, pipeline.Task{}, facts, f.tokens, 3*f.tokens+promptRoom, 3*f.output); err != nil {
 			return err
 		}
 	case spec.Model.Name != "":
-		all = []router.Candidate{h.localArm(facts)}
+		all = []router.Candidate{h.localArm(facts, f.tokens)}
 	}
 	d, err := t.Decide(facts, all)
 	if err != nil {

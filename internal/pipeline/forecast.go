@@ -11,8 +11,8 @@ type Forecast struct {
 	Kind, Language, Path string
 	Private              bool
 	// Prompt and Output are the most likely tokens; Most is the longest answer that is
-	// asked for.
-	Prompt, Output, Most int
+	// asked for. Shared is the part of Prompt that only paid workers are told.
+	Prompt, Output, Most, Shared int
 }
 
 // Rough figures of a forecast: bytes of code that make a token (measured with two
@@ -47,7 +47,7 @@ func (a *Analyze) Forecast(ctx context.Context, s AnalyzeSpec) ([]Forecast, erro
 		}
 		tokens := int(f.Bytes) / bytesPerToken
 		for left := max(1, tokens); left > 0 && len(out) < budget; left -= size.in {
-			out = append(out, Forecast{"card", f.Language, f.Path, sc.private(s, f.Path), min(left, size.in) + fixedPrompt + shared, size.out / 3, size.out})
+			out = append(out, Forecast{"card", f.Language, f.Path, sc.private(s, f.Path), min(left, size.in) + fixedPrompt + shared, size.out / 3, size.out, shared})
 		}
 	}
 	cards := len(out)
@@ -59,13 +59,13 @@ func (a *Analyze) Forecast(ctx context.Context, s AnalyzeSpec) ([]Forecast, erro
 		for _, f := range p.Files {
 			private = private || sc.private(s, f)
 		}
-		out = append(out, Forecast{"package-summary", p.Language, p.Path, private, min(size.in, perFile*len(p.Files)) + fixedPrompt + shared, size.out / 5, size.out})
+		out = append(out, Forecast{"package-summary", p.Language, p.Path, private, min(size.in, perFile*len(p.Files)) + fixedPrompt + shared, size.out / 5, size.out, shared})
 	}
 	private := false
 	for _, f := range out {
 		private = private || f.Private
 	}
-	out = append(out, Forecast{"overview", "", ".", private, min(size.in, 2*perFile*len(sc.tree.Packages)) + fixedPrompt + shared, size.out / 3, size.out})
+	out = append(out, Forecast{"overview", "", ".", private, min(size.in, 2*perFile*len(sc.tree.Packages)) + fixedPrompt + shared, size.out / 3, size.out, shared})
 	// Which findings there will be to confirm nobody knows; their files are those read first.
 	for i := 0; i < s.Confirm && i < cards; i++ {
 		f := out[i]

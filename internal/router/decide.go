@@ -82,8 +82,8 @@ func excluded(f *Facts, c *Candidate, p Policy, pin string, bug fault) (Reason, 
 		return NotByPolicy, "the policy is local-only"
 	case p == ClaudeOnly && !claude:
 		return NotByPolicy, "the policy is claude-only"
-	case c.Window > 0 && f.Prompt+f.Output > c.Window:
-		return TooLong, fmt.Sprintf("its window of %d tokens does not hold the %d of the task", c.Window, f.Prompt+f.Output)
+	case c.Window > 0 && cmp.Or(c.Prompt, f.Prompt)+f.Output > c.Window:
+		return TooLong, fmt.Sprintf("its window of %d tokens does not hold the %d of the task", c.Window, cmp.Or(c.Prompt, f.Prompt)+f.Output)
 	case c.MaxOutput > 0 && f.Output > c.MaxOutput:
 		return TooLong, fmt.Sprintf("it writes at most %d tokens", c.MaxOutput)
 	case c.Batch && !f.Later:

@@ -120,6 +120,9 @@ type Seen struct {
 // Candidate is an arm with what is known of it now.
 type Candidate struct {
 	Arm
+	// Prompt in tokens, where this arm gets another than Facts has: a local model is not
+	// told what the paid ones share. 0 is Facts.Prompt.
+	Prompt int `json:"prompt,omitempty"`
 	// Window and MaxOutput in tokens; 0 is not known and fits everything.
 	Window    int `json:"window,omitempty"`
 	MaxOutput int `json:"max_output,omitempty"`
