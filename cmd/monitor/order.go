@@ -292,7 +292,15 @@ func (p analysis) localModel(ctx context.Context, name string, workers int, spec
 	if only && l != nil {
 		return nil
 	}
-	var err error
+	asks := *spec // before anything is asked of an engine that may be another machine's
+	asks.Model.Name, asks.Lanes.Policy = cmp.Or(name, p.settings.Model, "the default"), cmp.Or(spec.Lanes.Policy, p.settings.Route.Policy)
+	err := error(nil)
+	if asks.Model.Name != "none" {
+		err = stays(asks, p.settings.Engine.URL)
+	}
+	if err != nil {
+		return err
+	}
 	spec.Model, err = p.chooseModel(ctx, name, workers)
 	var c *coded
 	if err != nil && l != nil && name == "" && errors.As(err, &c) && c.code == exitMissing {

@@ -254,7 +254,7 @@ func (m *Matrix) Recommend(o Options, p Policy) (Recommendation, error) {
 	}
 	less := func(g Range) Range { return Range{-g.Mean, -g.High, -g.Low} }
 	r := Recommendation{Fixed: c.Fixed, Trials: c.Trials, Saves: less(c.Results[0].FixedRegret), Decided: less(c.Results[1].FixedRegret)}
-	said := fmt.Sprintf("the learned order's bill is %s less a task than that of the best fixed cascade (95 %%: %s to %s; %d tasks)", signed(r.Saves.Mean), signed(r.Saves.Low), signed(r.Saves.High), c.Tasks)
+	said := fmt.Sprintf("the learned order saves %s a task against the best fixed cascade, below 0 it costs that much more (95 %%: %s to %s; %d tasks)", signed(r.Saves.Mean), signed(r.Saves.Low), signed(r.Saves.High), c.Tasks)
 	switch {
 	case c.Tasks < fewest:
 		r.Why = fmt.Sprintf("%d tasks are too few to tell, %d are needed: the order stays fixed", c.Tasks, fewest)
