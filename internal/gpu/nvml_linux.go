@@ -5,6 +5,7 @@ package gpu
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/ebitengine/purego"
@@ -26,18 +27,29 @@ func openLibrary(path string) (func(string) (uintptr, error), error) {
 	}
 	var broken error
 	for _, name := range candidates {
-		h, err := purego.Dlopen(name, purego.RTLD_LAZY|purego.RTLD_LOCAL)
+		h, err := onOneThread(func() (uintptr, error) { return purego.Dlopen(name, purego.RTLD_LAZY|purego.RTLD_LOCAL) })
 		if err == nil {
-			return func(n string) (uintptr, error) { return purego.Dlsym(h, n) }, nil
+			return func(n string) (uintptr, error) {
+				return onOneThread(func() (uintptr, error) { return purego.Dlsym(h, n) })
+			}, nil
 		}
 		// A file that is there and does not load is worth a word; one that is not
 		// there is the normal case on a machine without a card.
 		if _, statErr := os.Stat(name); broken == nil && (path != "" || strings.HasPrefix(name, "/") && statErr == nil) {
-			broken = fmt.Errorf("NVIDIA's library cannot be loaded: %w", err)
+			broken = fmt.Errorf("NVIDIA's library %s cannot be loaded: %w", name, err)
 		}
 	}
 	if broken != nil {
 		return nil, broken
 	}
 	return nil, errAbsent
+}
+
+// onOneThread asks the loader something. It keeps why it failed with the
+// thread that asked, and purego fetches that with a second call: on another
+// thread it would find nothing, or what somebody else's failure left there.
+func onOneThread(ask func() (uintptr, error)) (uintptr, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	return ask()
 }

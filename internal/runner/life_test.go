@@ -248,11 +248,19 @@ func TestWhoeverAsksForWhatThereIsOneEngine(t *testing.T) {
 	c := fake(t, fakeengine.Script{CountFile: count, LoadMS: 20, DelayMS: 1})
 	c.OnState = h.told
 	r := made(t, c)
+	// On a machine that is busy with something else no engine may come up within
+	// twelve rounds: the storm goes on until a few have.
+	const few = 3
+	calm := time.Now().Add(time.Minute)
+	starts := func() int {
+		records, _ := fakeengine.ReadCount(count) // what cannot be read is told below
+		return fakeengine.Count(records, fakeengine.Started)
+	}
 	var wg sync.WaitGroup
 	for i := range 12 {
 		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(7, uint64(i)))
-			for range 12 {
+			for n := 0; n < 12 || starts() < few && time.Now().Before(calm); n++ {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rng.IntN(200)+1)*time.Millisecond)
 				switch rng.IntN(6) {
 				case 0:
@@ -276,7 +284,15 @@ func TestWhoeverAsksForWhatThereIsOneEngine(t *testing.T) {
 	if err := r.Ensure(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	mustAsk(t, r, prompt("after the storm"))
+	// The storm's last kill may have hit the engine that Ensure found ready: its
+	// end is seen a moment later, and whoever asks in between is told so. The
+	// next engine is nobody's aim.
+	if _, err := ask(t.Context(), r, prompt("after the storm")); err != nil {
+		if err := r.Ensure(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		mustAsk(t, r, prompt("after the storm"))
+	}
 	h.mu.Lock()
 	if h.broken {
 		t.Error("OnState was called twice at a time")
@@ -295,7 +311,7 @@ func TestWhoeverAsksForWhatThereIsOneEngine(t *testing.T) {
 			t.Errorf("the engine %d runs beside %d", rec.PID, pid)
 		}
 	}
-	if n := fakeengine.Count(records, fakeengine.Started); n < 3 {
+	if n := fakeengine.Count(records, fakeengine.Started); n < few {
 		t.Errorf("%d starts: the storm was none", n)
 	}
 }
