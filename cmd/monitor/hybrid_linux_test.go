@@ -217,6 +217,9 @@ func TestTheKeyIsNowhere(t *testing.T) {
 		}
 		return environments > 0 && len(h.mock.Bill().Calls) > 2
 	})
+	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", c.Process.Pid)); err != nil || !bytes.Contains(b, []byte("MONITOR_DEBUG=1")) || bytes.Contains(b, []byte(canaryKey)) {
+		t.Errorf("monitor's own environment, as the kernel shows it (%v), has the key, or nothing at all", err)
+	}
 	_ = c.Wait()
 	for _, more := range [][]string{{"claude", "status"}, {"jobs", "show", h.newest().ID}, {"cost", "--job", h.newest().ID}, {"config", "show"}, {"doctor"}} {
 		c := h.command(more...)

@@ -8,6 +8,8 @@ package main
 import (
 	"context"
 	"os"
+
+	"monitor/internal/secret"
 )
 
 func main() { os.Exit(run()) }
@@ -19,7 +21,7 @@ func run() int {
 	}
 	p, err := Open(Config{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Getenv: os.Getenv, Unsetenv: os.Unsetenv, Dir: dir, Signals: true,
+		Getenv: os.Getenv, Unsetenv: secret.Unsetenv, Dir: dir, Signals: true,
 	})
 	if err != nil {
 		return fail(os.Stderr, err)

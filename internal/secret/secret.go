@@ -162,6 +162,13 @@ func (p Places) Find(ctx context.Context) (Key, Place, error) {
 	return Key{}, Nowhere, nil
 }
 
+// Unsetenv takes a variable out of this process's environment, also (on Linux) out of
+// what /proc shows of it. Its errors are os.Unsetenv's.
+func Unsetenv(name string) error {
+	overwrite(name)
+	return os.Unsetenv(name)
+}
+
 // maxKey bounds a file with a key in it, in bytes.
 const maxKey = 64 << 10
 
