@@ -372,7 +372,7 @@ func (p analysis) closing(ctx context.Context, j job.Job, asJSON bool) error {
 	sum, drew := summaryOf(j), energyOf(ctx, p.store, j.ID)
 	if asJSON {
 		v := toJSON(j, true)
-		v.Energy = drew
+		v.Energy, v.Cost = drew, costCommands(p).moneyOf(ctx, j)
 		b, err := json.Marshal(struct {
 			Type string `json:"type"`
 			jobJSON

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -23,8 +24,8 @@ import (
 type costCommands struct{ *Program }
 
 type costFlags struct {
-	job, by, since string
-	json, csv      bool
+	job, by, since   string
+	json, csv, calls bool
 }
 
 func (p costCommands) command() *cobra.Command {
@@ -34,15 +35,18 @@ func (p costCommands) command() *cobra.Command {
 		Long: "Shows the ledger: what calls to Claude were charged, what local work cost in electricity (and in the card, where\n" +
 			"cost.card of the config says its price), by job, model, lane, kind of task or day; what one verified result cost; and what\n" +
 			"the same work would have cost with Claude alone or the GPU alone. What is not known is said to be unknown, never zero.",
-		Example: "  monitor cost\n  monitor cost --job 06avnx --by kind\n  monitor cost --since 2026-11-01 --by day --csv",
+		Example: "  monitor cost\n  monitor cost --job 06avnx --by kind\n  monitor cost --job 06avnx --calls\n  monitor cost --since 2026-11-01 --by day --csv",
 		Args:    cobra.NoArgs,
-		RunE:    func(c *cobra.Command, _ []string) error { return p.cost(c.Context(), f) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			return p.cost(c.Context(), f, c.Flags().Changed("by"))
+		},
 	}
 	c.Flags().StringVar(&f.job, "job", "", "only this job (`ID`)")
 	c.Flags().StringVar(&f.by, "by", "model", "group by job, model, lane, kind or day")
 	c.Flags().StringVar(&f.since, "since", "", "from this `DAY` on (2026-11-25), or for a time such as 24h")
 	c.Flags().BoolVar(&f.json, "json", false, "print as JSON")
 	c.Flags().BoolVar(&f.csv, "csv", false, "print the groups as CSV")
+	c.Flags().BoolVar(&f.calls, "calls", false, "print the ledger itself: each call with the arithmetic of its cost, not groups")
 	var yaml bool
 	prices := &cobra.Command{Use: "prices", Short: "Print the prices that are known, or the file of them", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return p.prices(yaml) }}
@@ -94,7 +98,7 @@ func (p costCommands) localRates() cost.Local {
 
 // entries are a ledger's rows with their money: what Claude charged stands in each, what
 // a job drew is shared among its local calls by their tokens.
-func (p costCommands) entries(ctx context.Context, calls []store.LedgerCall, doubtful []store.KeptIntent) ([]cost.Entry, error) {
+func (p costCommands) entries(ctx context.Context, calls []store.LedgerCall, doubtful []store.KeptIntent, since time.Time) ([]cost.Entry, error) {
 	out := make([]cost.Entry, 0, len(calls)+len(doubtful))
 	local := map[string][]int{}
 	for _, c := range calls {
@@ -124,15 +128,18 @@ func (p costCommands) entries(ctx context.Context, calls []store.LedgerCall, dou
 		if err != nil {
 			return nil, err
 		}
+		all = slices.DeleteFunc(all, func(c job.UnitCall) bool { return c.Lane != "local" })
 		var weights []int64
 		for _, c := range all {
-			if c.Lane == "local" {
-				weights = append(weights, worked(c.Call))
+			weights = append(weights, worked(c.Call))
+		}
+		var parts []cost.Money // of the calls that were asked for, in the same order
+		for i, m := range cost.Share(cost.Money(*e.Cost), weights) {
+			if all[i].At.UnixMilli() >= since.UnixMilli() {
+				parts = append(parts, m)
 			}
 		}
-		parts := cost.Share(cost.Money(*e.Cost), weights)
-		parts = parts[len(parts)-min(len(parts), len(at)):] // the last ones: rows come oldest first
-		for i, n := range at[:len(parts)] {
+		for i, n := range at[:min(len(at), len(parts))] {
 			out[n].Money, out[n].State = parts[i], cost.Settled
 			if e.Estimated {
 				out[n].State = cost.Estimated
@@ -163,6 +170,7 @@ type spending struct {
 	Cached  cost.Money `json:"cache_saved_usd"`
 	Local   string     `json:"local,omitempty"`
 	entries []cost.Entry
+	calls   []store.LedgerCall // the first of the entries, in the same order; the others are in doubt
 }
 
 type doubtJSON struct {
@@ -185,7 +193,9 @@ func (p costCommands) spent(ctx context.Context, id string, since time.Time, by 
 			return out, p.store.Explain(err)
 		}
 		for _, c := range all {
-			calls = append(calls, store.LedgerCall{UnitCall: c, Job: id})
+			if c.At.UnixMilli() >= since.UnixMilli() {
+				calls = append(calls, store.LedgerCall{UnitCall: c, Job: id})
+			}
 		}
 	} else if calls, err = books.CallsSince(ctx, since); err != nil {
 		return out, err
@@ -214,10 +224,10 @@ func (p costCommands) spent(ctx context.Context, id string, since time.Time, by 
 		doubtful = append(doubtful, k)
 		out.Doubt = append(out.Doubt, doubtJSON{k.ID, k.Job, k.Unit, k.Model, k.At, k.Worst, k.Note})
 	}
-	if out.entries, err = p.entries(ctx, calls, doubtful); err != nil {
+	if out.entries, err = p.entries(ctx, calls, doubtful, since); err != nil {
 		return out, err
 	}
-	out.Job, out.By = id, by
+	out.Job, out.By, out.calls = id, by, calls
 	if out.Groups, out.Total, err = cost.Sum(out.entries, by, time.Local); err != nil {
 		return out, &coded{exitUsage, err}
 	}
@@ -277,9 +287,12 @@ func sinceWhen(s string, now time.Time) (time.Time, error) {
 	return time.Time{}, usage("--since %s: give a day such as 2026-11-25, or a time such as 24h", s)
 }
 
-func (p costCommands) cost(ctx context.Context, f costFlags) error {
+func (p costCommands) cost(ctx context.Context, f costFlags, by bool) error {
 	if f.json && f.csv {
 		return usage("give --json or --csv")
+	}
+	if f.calls && by {
+		return usage("--calls prints each call, --by groups them: give one of them")
 	}
 	if err := p.readSettings(); err != nil {
 		return err
@@ -291,19 +304,17 @@ func (p costCommands) cost(ctx context.Context, f costFlags) error {
 	if err := p.openStore(ctx, false); err != nil {
 		return err
 	}
-	id := ""
-	if f.job != "" {
-		j, err := p.jobs.Get(ctx, f.job)
-		if err != nil {
-			return &coded{exitUsage, err}
-		}
-		id = j.ID
+	id, err := p.account(ctx, f.job)
+	if err != nil {
+		return err
 	}
 	s, err := p.spent(ctx, id, since, cost.By(f.by))
 	if err != nil {
 		return err
 	}
 	switch {
+	case f.calls && len(s.entries) > 0, f.calls && (f.json || f.csv):
+		return p.ledger(s, f)
 	case f.json:
 		if !since.IsZero() {
 			s.Since = &since
@@ -327,7 +338,7 @@ func (p costCommands) costCSV(s spending) error {
 	rows := [][]string{{string(s.By), "calls", "accepted", "prompt_tokens", "cached_tokens", "written_tokens", "output_tokens", "usd", "in_doubt_usd", "in_doubt", "unknown", "estimated"}}
 	for _, g := range s.Groups {
 		usd := g.Money.Decimal()
-		if g.Unknown == g.Calls { // nothing is known, which is not nothing
+		if !g.Known() {
 			usd = ""
 		}
 		rows = append(rows, []string{g.Key, strconv.Itoa(g.Calls), strconv.Itoa(g.Accepted), strconv.FormatInt(g.Prompt, 10), strconv.FormatInt(g.Read, 10),
@@ -340,7 +351,7 @@ func (p costCommands) costCSV(s spending) error {
 func known(t cost.Totals) string {
 	var marks []string
 	switch {
-	case t.Unknown == t.Calls && t.Calls > 0:
+	case !t.Known():
 		return "unknown"
 	case t.Unknown > 0:
 		marks = append(marks, fmt.Sprintf("and %s of unknown cost", plural(t.Unknown, "call")))

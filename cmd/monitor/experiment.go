@@ -21,6 +21,9 @@ import (
 	"monitor/internal/store"
 )
 
+// experimentPrefix begins the names by which the ledger knows experiments.
+const experimentPrefix = "experiment-"
+
 type experimentFlags struct {
 	name, model, budget, lane string
 	private                   []string
@@ -164,7 +167,7 @@ func (p routeCommands) experiment(ctx context.Context, path string, f experiment
 	if spec.Model, err = p.chooseModel(ctx, f.model, 0); err != nil {
 		return err
 	}
-	id := "experiment-" + newIntentID()
+	id := experimentPrefix + newIntentID()
 	unclaim, err := p.store.Claim(ctx, id) // others see that what it has on its way is not a dead process's
 	if err != nil {
 		return err
@@ -229,6 +232,9 @@ func (p routeCommands) experiment(ctx context.Context, path string, f experiment
 	fmt.Fprintf(p.Stderr, "%s recorded under %q: %s, %s, %s; spent %s\n", plural(len(done), "outcome"), f.name, plural(len(units), "task"), plural(len(arms), "arm"), plural(f.seeds, "seed"), s.Settled)
 	for _, arm := range slices.SortedFunc(maps.Keys(tries), func(a, b router.Arm) int { return strings.Compare(a.String(), b.String()) }) {
 		fmt.Fprintf(p.Stderr, "  %-50s passed %d of %d\n", arm, passed[arm], tries[arm])
+	}
+	if len(done) > 0 {
+		fmt.Fprintf(p.Stderr, "What it cost, call by call: monitor cost --job %s --calls\n", id)
 	}
 	if gone {
 		fmt.Fprintf(p.Stderr, "The budget of %s was used up before every arm was tried at every task; what is complete can be replayed.\n", budget)

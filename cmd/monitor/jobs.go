@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"monitor/internal/console"
+	"monitor/internal/cost"
 	"monitor/internal/job"
 	"monitor/internal/pipeline"
 	"monitor/internal/report"
@@ -37,6 +38,7 @@ type jobJSON struct {
 	Findings    *findingsJSON     `json:"findings,omitempty"`
 	Reports     map[string]string `json:"reports,omitempty"`
 	Energy      *report.Energy    `json:"energy,omitempty"`
+	Cost        *cost.Totals      `json:"cost,omitempty"`
 }
 
 type unitsJSON struct {
@@ -260,7 +262,7 @@ func (p jobCommands) jobShow(ctx context.Context, id string, asJSON bool) error 
 				rows = append(rows, parkedJSON{u.Unit.ID, u.Attempts, u.Reason})
 			}
 			v := toJSON(j, true)
-			v.Energy = energyOf(ctx, p.store, j.ID)
+			v.Energy, v.Cost = energyOf(ctx, p.store, j.ID), costCommands(p).moneyOf(ctx, j)
 			return p.json(struct {
 				Version int `json:"version"`
 				jobJSON
@@ -304,6 +306,9 @@ func (p jobCommands) showJob(ctx context.Context, j job.Job) {
 	p.printf("time       %s\n", duration(j.Wall))
 	if e := energyOf(ctx, p.store, j.ID); e != nil {
 		p.printf("energy     %s\n", printable(e.String()))
+	}
+	if t := costCommands(p).moneyOf(ctx, j); t != nil {
+		p.printf("cost       %s; in full: monitor cost --job %s\n", known(*t), j.ID)
 	}
 	if j.State == job.Done {
 		f := s.Findings

@@ -2,6 +2,7 @@ package cost
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -64,6 +65,51 @@ type Totals struct {
 	Estimated int   `json:"estimated"`
 	// Overflow: more than Money can hold was added, and Money is the most that it can.
 	Overflow bool `json:"overflow,omitempty"`
+}
+
+// Known is false where there are calls and of none of them it is known what it cost: Money
+// is then no figure.
+func (t Totals) Known() bool { return t.Unknown == 0 || t.Unknown < t.Calls }
+
+// dollars are Money for JSON: null where nothing is known, which is not nothing.
+func (t Totals) dollars() *Money {
+	if !t.Known() {
+		return nil
+	}
+	return &t.Money
+}
+
+// plainTotals are Totals without their own way into JSON.
+type plainTotals Totals
+
+// MarshalJSON implements json.Marshaler.
+func (t Totals) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		plainTotals
+		Money *Money `json:"usd"`
+	}{plainTotals(t), t.dollars()})
+}
+
+// MarshalJSON implements json.Marshaler.
+func (g Group) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Key string `json:"key"`
+		plainTotals
+		Money *Money `json:"usd"`
+	}{g.Key, plainTotals(g.Totals), g.dollars()})
+}
+
+// MarshalJSON implements json.Marshaler.
+func (c Column) MarshalJSON() ([]byte, error) {
+	var m *Money
+	if c.Known {
+		m = &c.Money
+	}
+	type plain Column
+	return json.Marshal(struct {
+		plain
+		Money *Money `json:"usd"`
+	}{plain(c), m})
 }
 
 func (t *Totals) add(e Entry) {
