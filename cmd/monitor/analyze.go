@@ -17,6 +17,7 @@ import (
 	"monitor/internal/codebase"
 	"monitor/internal/console"
 	"monitor/internal/cost"
+	"monitor/internal/glob"
 	"monitor/internal/job"
 	"monitor/internal/pipeline"
 	"monitor/internal/report"
@@ -92,10 +93,10 @@ func (p analysis) analyze(ctx context.Context, path string, f analyzeFlags) erro
 		return err
 	}
 	spec := pipeline.AnalyzeSpec{Root: root, Only: f.only, Since: f.since, MaxUnits: f.maxUnits, BestOf: f.bestOf}
-	if err := codebase.CheckGlobs(f.only); err != nil {
+	if err := glob.Check(f.only); err != nil {
 		return usage("--only: %w", err)
 	}
-	if err := codebase.CheckGlobs(f.private); err != nil {
+	if err := glob.Check(f.private); err != nil {
 		return usage("--private: %w", err)
 	}
 	if f.confirm < -1 || f.confirm > 1000 {

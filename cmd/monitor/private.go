@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"monitor/internal/codebase"
+	"monitor/internal/glob"
 )
 
 // What is private is told in words that a person would use in a .gitignore or at a
@@ -95,7 +95,7 @@ func onDisk(root string, patterns []string, given string) (near []string, ok boo
 			return rerr
 		}
 		rel = filepath.ToSlash(rel)
-		if codebase.Matches(patterns, rel) {
+		if glob.Named(patterns, rel) {
 			ok = true
 			return filepath.SkipAll
 		}
@@ -120,7 +120,7 @@ func privateSet(root string, set []string) (out []string) {
 		if prefix == "" || clean == "" {
 			continue
 		}
-		if codebase.Matches([]string{p}, prefix) {
+		if glob.Named([]string{p}, prefix) {
 			return []string{"."} // all of it is in a private folder
 		}
 		if !strings.Contains(clean, "/") {

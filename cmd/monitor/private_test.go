@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"monitor/internal/codebase"
+	"monitor/internal/glob"
 )
 
 // tree writes files into a new folder.
@@ -39,10 +39,10 @@ func TestPrivateIsWhatAPersonNames(t *testing.T) {
 			cwd = filepath.Dir(root)
 		}
 		got, err := privateGiven(root, cwd, []string{given})
-		if err != nil || !codebase.Matches(got, want) {
+		if err != nil || !glob.Named(got, want) {
 			t.Errorf("--private %s: %v does not keep %s (%v)", given, got, want, err)
 		}
-		if codebase.Matches(got, "main.go") {
+		if glob.Named(got, "main.go") {
 			t.Errorf("control: --private %s keeps everything: %v", given, got)
 		}
 	}
@@ -66,7 +66,7 @@ func TestPrivateOfTheConfigHoldsInAPartOfARepository(t *testing.T) {
 		{"internal", "*/billing", "billing/billing.go", true}, {"internal/billing", "internal/billing", "billing.go", true}, {"internal/billing", "internal", "billing.go", true},
 		{"internal", "**/billing", "billing/billing.go", true}, {"app", "secrets/", "secrets/k.go", true}, {".", "secrets/", "app/secrets/k.go", true}, {"app", "internal/billing", "secrets/k.go", false},
 	} {
-		if got := codebase.Matches(privateSet(filepath.Join(root, filepath.FromSlash(c.at)), []string{c.set}), c.file); got != c.want {
+		if got := glob.Named(privateSet(filepath.Join(root, filepath.FromSlash(c.at)), []string{c.set}), c.file); got != c.want {
 			t.Errorf("private: %s, analysed %s: %s is private: %v", c.set, c.at, c.file, got)
 		}
 	}

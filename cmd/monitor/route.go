@@ -16,7 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"monitor/internal/codebase"
+	"monitor/internal/glob"
 	"monitor/internal/pipeline"
 	"monitor/internal/router"
 	"monitor/internal/store"
@@ -139,7 +139,7 @@ func (p routeCommands) preview(ctx context.Context, f previewFlags) error {
 	h := newHands(p.Program, spec.Model, "preview")
 	h.traits = analysis(p).traitsOf(spec.Model)
 	facts := router.Facts{
-		Kind: f.kind, Language: f.language, Path: f.path, Private: f.private || f.path != "" && codebase.Matches(p.settings.Private, filepath.ToSlash(f.path)), Prompt: f.tokens, Output: f.output,
+		Kind: f.kind, Language: f.language, Path: f.path, Private: f.private || f.path != "" && glob.Named(p.settings.Private, filepath.ToSlash(f.path)), Prompt: f.tokens, Output: f.output,
 		Policy: router.Policy(cmp.Or(spec.Lanes.Policy, p.settings.Route.Policy)), Pin: f.pin, Later: spec.Lanes.Later, Hour: money(p.settings.Route.Hour),
 	}
 	if spec.Lanes.Budget == 0 && p.settings.Cost.Job == "" {

@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"monitor/internal/codebase"
 	"monitor/internal/cost"
+	"monitor/internal/glob"
 	"monitor/internal/router"
 	"monitor/internal/rows"
 )
@@ -182,7 +182,7 @@ func parseSettings(b []byte, name string) (s Settings, err error) {
 			f.Add(path, "must be dollars, written as \"0.50\"")
 		}
 	}
-	if err := codebase.CheckGlobs(s.Private); err != nil {
+	if err := glob.Check(s.Private); err != nil {
 		f.Add("private", err.Error())
 	}
 	if err := f.Err(); err != nil {

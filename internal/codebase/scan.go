@@ -19,6 +19,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"monitor/internal/glob"
 )
 
 // Defaults of Options.
@@ -93,7 +95,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.HistoryTime <= 0 {
 		o.HistoryTime = defaultHistoryTime
 	}
-	return o, CheckGlobs(o.Only)
+	return o, glob.Check(o.Only)
 }
 
 // realFolder is the absolute path of a folder, links resolved.
@@ -163,7 +165,7 @@ func (t *Tree) readAll(ctx context.Context, files []listed, o Options) (outlines
 					return
 				}
 				for i := from; i < min(from+batch, len(files)); i++ {
-					if only(o.Only, files[i].path) {
+					if glob.Only(o.Only, files[i].path) {
 						results[i] = r.one(files[i])
 					} else {
 						results[i] = scanned{out: r.mentions(files[i])}

@@ -7,11 +7,12 @@ import (
 	"strings"
 
 	"monitor/internal/codebase"
+	"monitor/internal/glob"
 )
 
 // private says whether a file must not leave this machine.
 func (sc *scanned) private(s AnalyzeSpec, file string) bool {
-	return codebase.Matches(s.Private, file) || codebase.Matches(sc.keep, file)
+	return glob.Named(s.Private, file) || glob.Named(sc.keep, file)
 }
 
 // holdsPrivate says whether a summary is of something private: by what is set now, which

@@ -88,6 +88,7 @@ func TestPoliciesOrderTheArms(t *testing.T) {
 		"a rule for a kind":      {Facts{Kind: "boilerplate-test"}, "qwen-1.5b qwen-32b", "tests stay here"},
 		"a rule for length":      {Facts{Kind: "card", Prompt: 30_000}, "opus", "big"},
 		"a rule for a path":      {Facts{Kind: "overview", Path: "drafts/a/b.go"}, "qwen-32b qwen-1.5b haiku opus", "drafts"},
+		"a folder far down":      {Facts{Kind: "overview", Path: "x/drafts/b.go"}, "qwen-32b qwen-1.5b haiku opus", "drafts"},
 		"no rule":                {Facts{Kind: "card", Path: "drafts.go"}, "qwen-1.5b qwen-32b haiku opus", ""},
 		"a pin goes before it":   {Facts{Kind: "boilerplate-test", Pin: "claude"}, "haiku opus", ""},
 		"privacy goes before it": {Facts{Kind: "card", Path: "drafts/x", Private: true}, "qwen-32b qwen-1.5b", "drafts"},

@@ -2,10 +2,10 @@ package router
 
 import (
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 
+	"monitor/internal/glob"
 	"monitor/internal/rows"
 )
 
@@ -15,7 +15,8 @@ type Rule struct {
 	// What it matches; what is left out matches everything.
 	Kind     string `yaml:"kind"`
 	Language string `yaml:"language"`
-	Path     string `yaml:"path"`
+	// Path is a pattern as --private takes it: a name at any depth, or a path from the root.
+	Path string `yaml:"path"`
 	// Over and Under bound the prompt, in tokens: Over < prompt ≤ Under.
 	Over  int `yaml:"over"`
 	Under int `yaml:"under"`
@@ -55,8 +56,8 @@ func parseRules(t *Table, src []byte, name string) ([]Rule, error) {
 		if r.Policy != "" && !slices.Contains(Policies(), r.Policy) {
 			f.Add(at("policy"), fmt.Sprintf("must be one of %v", Policies()))
 		}
-		if r.Lane != "" && !slices.Contains([]Lane{Local, Claude, Node}, r.Lane) {
-			f.Add(at("lane"), "must be local, claude or node")
+		if r.Lane != "" && !slices.Contains([]Lane{Local, Claude}, r.Lane) {
+			f.Add(at("lane"), "must be local or claude")
 		}
 		if r.Lane != "" && r.Model != "" {
 			f.Add(at("lane"), "give lane or model: a model has its lane")
@@ -67,8 +68,8 @@ func parseRules(t *Table, src []byte, name string) ([]Rule, error) {
 		if r.Over < 0 || r.Under < 0 || r.Under > 0 && r.Under <= r.Over {
 			f.Add(at("over"), "over and under are tokens, and over is less than under")
 		}
-		if _, err := path.Match(r.Path, ""); err != nil {
-			f.Add(at("path"), "is no pattern; it takes *, ? and [a-z], and folder/ for all that is in one")
+		if err := glob.Check([]string{r.Path}); err != nil {
+			f.Add(at("path"), err.Error())
 		}
 		if r.Policy == "" && r.Lane == "" && r.Model == "" && r.Effort == "" {
 			f.Add(at("name"), "the rule does nothing: give policy, lane, model or effort")
@@ -82,23 +83,11 @@ func (r Rule) matches(t Facts) bool {
 	case r.Kind != "" && r.Kind != t.Kind, r.Language != "" && !strings.EqualFold(r.Language, t.Language):
 	case r.Over > 0 && t.Prompt <= r.Over, r.Under > 0 && t.Prompt > r.Under:
 	case r.Private != nil && *r.Private != t.Private:
-	case r.Path != "" && !inPath(r.Path, t.Path):
+	case r.Path != "" && !glob.Named([]string{r.Path}, t.Path):
 	default:
 		return true
 	}
 	return false
-}
-
-// inPath: a pattern names a file, or a folder by a / at its end.
-func inPath(pattern, name string) bool {
-	if folder, ok := strings.CutSuffix(pattern, "/"); ok {
-		return strings.HasPrefix(name, folder+"/")
-	}
-	ok, _ := path.Match(pattern, name)
-	if !ok && !strings.Contains(pattern, "/") {
-		ok, _ = path.Match(pattern, path.Base(name))
-	}
-	return ok
 }
 
 // find is the first rule that matches; nil without one.

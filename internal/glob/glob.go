@@ -1,4 +1,8 @@
-package codebase
+// Package glob says which paths a pattern names. Paths are slashed and relative to a
+// root; a pattern takes *, ? and [a-z] within a name and ** for any number of folders.
+// There are two readings of them: Only is how people choose files at a prompt, Named how
+// they write what must not be missed, as in a .gitignore. Pure.
+package glob
 
 import (
 	"fmt"
@@ -6,10 +10,9 @@ import (
 	"strings"
 )
 
-// CheckGlobs says which glob of Options.Only cannot be understood; nil if all
-// can. Scan checks them too: this is for who wants to refuse them earlier.
-func CheckGlobs(globs []string) error {
-	for _, g := range globs {
+// Check says which of the patterns cannot be understood; nil if all can.
+func Check(patterns []string) error {
+	for _, g := range patterns {
 		for part := range strings.SplitSeq(g, "/") {
 			if _, err := path.Match(part, ""); err != nil {
 				return fmt.Errorf("the pattern %q cannot be understood (%w): it takes *, ?, [a-z] within a name and ** for any number of folders", g, err)
@@ -19,12 +22,12 @@ func CheckGlobs(globs []string) error {
 	return nil
 }
 
-// Matches says whether one of the patterns names the file, or a folder that it is in, as
+// Named says whether one of the patterns names the file, or a folder that it is in, as
 // a .gitignore would: a pattern without a / but at its end is a name at any depth, one with
 // a / within is a path from the root, and either may be a glob with ** for any number of
 // folders. It is for rules that keep something safe, so that what a pattern names in part
 // (a folder on the way) is matched whole. A pattern that is empty or "." is everything.
-func Matches(patterns []string, name string) bool {
+func Named(patterns []string, name string) bool {
 	parts := strings.Split(name, "/")
 	for _, p := range patterns {
 		g := strings.Split(strings.TrimPrefix(path.Clean("/"+p), "/"), "/")
@@ -35,7 +38,7 @@ func Matches(patterns []string, name string) bool {
 			g = []string{"**", g[0]}
 		}
 		for n := 1; n <= len(parts); n++ {
-			if globMatch(g, parts[:n]) {
+			if match(g, parts[:n]) {
 				return true
 			}
 		}
@@ -43,27 +46,27 @@ func Matches(patterns []string, name string) bool {
 	return false
 }
 
-// only says that a path matches one of the globs, or that there are none. A
+// Only says that a path matches one of the globs, or that there are none. A
 // glob whose last part is a plain name matches everything in the folder of
 // that name as well.
-func only(globs []string, name string) bool {
+func Only(globs []string, name string) bool {
 	if len(globs) == 0 {
 		return true
 	}
 	parts := strings.Split(name, "/")
 	for _, g := range globs {
 		g = strings.Trim(strings.TrimPrefix(g, "./"), "/")
-		if g == "" || g == "." || globMatch(strings.Split(g, "/"), parts) {
+		if g == "" || g == "." || match(strings.Split(g, "/"), parts) {
 			return true
 		}
 	}
 	return false
 }
 
-// globMatch matches part by part: the usual two-finger walk, going back to
+// match matches part by part: the usual two-finger walk, going back to
 // the last ** on a mismatch, so that no pattern takes more than
 // len(glob) × len(name) steps.
-func globMatch(glob, name []string) bool {
+func match(glob, name []string) bool {
 	star, mark := -1, 0
 	g, n := 0, 0
 	for n < len(name) {
@@ -71,7 +74,7 @@ func globMatch(glob, name []string) bool {
 		case g < len(glob) && glob[g] == "**":
 			star, mark = g, n
 			g++
-		case g < len(glob) && partMatch(glob[g], name[n]):
+		case g < len(glob) && matchPart(glob[g], name[n]):
 			g++
 			n++
 		case g == len(glob) && g > 0 && !strings.ContainsAny(glob[g-1], `*?[\`):
@@ -89,7 +92,7 @@ func globMatch(glob, name []string) bool {
 	return g == len(glob)
 }
 
-func partMatch(glob, name string) bool {
+func matchPart(glob, name string) bool {
 	ok, err := path.Match(glob, name)
 	return ok && err == nil
 }
