@@ -54,7 +54,7 @@ const rememberedOutcomes = 2000
 // openLanes makes the lanes of this process; nil where there is no key to Claude, since
 // then there is nothing to choose from.
 func (p analysis) openLanes(ctx context.Context, logf func(string, ...any)) (*lanes, error) {
-	l := &lanes{desk: router.NewDesk(), store: p.store, hour: money(p.settings.Route.Hour), pace: map[[2]string]time.Duration{}, told: map[string]bool{}}
+	l := &lanes{desk: router.NewDesk(), store: p.store, hour: p.settings.hour(), pace: map[[2]string]time.Duration{}, told: map[string]bool{}}
 	lane, _, err := claudeCommands(p).lane(ctx, nil)
 	if err != nil || lane == nil {
 		return nil, err

@@ -140,7 +140,7 @@ func (p routeCommands) preview(ctx context.Context, f previewFlags) error {
 	h.traits = analysis(p).traitsOf(spec.Model)
 	facts := router.Facts{
 		Kind: f.kind, Language: f.language, Path: f.path, Private: f.private || f.path != "" && glob.Named(p.settings.Private, filepath.ToSlash(f.path)), Prompt: f.tokens, Output: f.output,
-		Policy: router.Policy(cmp.Or(spec.Lanes.Policy, p.settings.Route.Policy)), Pin: f.pin, Later: spec.Lanes.Later, Hour: money(p.settings.Route.Hour),
+		Policy: router.Policy(cmp.Or(spec.Lanes.Policy, p.settings.Route.Policy)), Pin: f.pin, Later: spec.Lanes.Later, Hour: p.settings.hour(),
 	}
 	if spec.Lanes.Budget == 0 && p.settings.Cost.Job == "" {
 		spec.Lanes.Budget = int64(defaultBudget)
@@ -214,7 +214,7 @@ func (p routeCommands) export(ctx context.Context, source string) error {
 
 // matrix is what is replayed, and by which figures.
 func (p routeCommands) matrix(ctx context.Context, f replayFlags) (*router.Matrix, router.Options, error) {
-	o := router.Options{Hour: cmp.Or(money(p.settings.Route.Hour), router.DefaultHour), Seed: 1, Traits: traitsOfArm}
+	o := router.Options{Hour: p.settings.hour(), Seed: 1, Traits: traitsOfArm}
 	if f.synthetic {
 		w := router.Worlds{}
 		return w.Matrix(), router.WorldOptions(), nil

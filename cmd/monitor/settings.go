@@ -191,6 +191,15 @@ func parseSettings(b []byte, name string) (s Settings, err error) {
 	return s, nil
 }
 
+// hour is what an hour of waiting is worth. Who says that it is nothing has it as good as
+// free: zero is what the router takes for nothing said.
+func (s Settings) hour() cost.Money {
+	if s.Route.Hour == "" {
+		return router.DefaultHour
+	}
+	return max(1, money(s.Route.Hour))
+}
+
 func isHTTP(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""

@@ -392,7 +392,14 @@ func (r Ranked) why(f Facts) string {
 	if !r.CostKnown {
 		money = "an unknown price"
 	}
-	return fmt.Sprintf("%d %% likely to pass when asked first, for %s in about %s: %s a success, waiting at %s an hour included", int(math.Round(100*r.Chance)), money, r.Time.Round(time.Millisecond), r.Index, hour(&f))
+	waiting := "waiting counted as nothing"
+	if h := hour(&f); h >= gateCost {
+		waiting = fmt.Sprintf("waiting at %s an hour included", h)
+	}
+	if !r.CostKnown {
+		waiting = "that not counted, " + waiting
+	}
+	return fmt.Sprintf("%d %% likely to pass when asked first, for %s in about %s: %s a success, %s", int(math.Round(100*r.Chance)), money, r.Time.Round(time.Millisecond), r.Index, waiting)
 }
 
 func because(d Decision, k Kind, pin string) string {
@@ -487,6 +494,23 @@ func (d Decision) Text() string {
 	for _, o := range d.Out {
 		fmt.Fprintf(&b, "  not %s: %s\n", o.Arm, o.Why)
 	}
-	fmt.Fprintf(&b, "  expected: %s, %d %% likely to end with a result\n", d.Expected, int(math.Round(100*d.Chance)))
+	fmt.Fprintf(&b, "  expected: %s, %d %% likely to end with a result\n", d.expects(), int(math.Round(100*d.Chance)))
 	return b.String()
+}
+
+// expects is the expected cost for a person: what is unknown is in no sum, and said to be.
+func (d Decision) expects() string {
+	unknown := 0
+	for _, r := range d.Arms {
+		if !r.CostKnown {
+			unknown++
+		}
+	}
+	switch unknown {
+	case 0:
+		return d.Expected.String()
+	case len(d.Arms):
+		return "an unknown price"
+	}
+	return d.Expected.String() + " and what is of unknown price"
 }
