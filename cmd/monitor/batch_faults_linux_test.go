@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,8 +12,10 @@ import (
 	"time"
 
 	"monitor/internal/claudemock"
+	"monitor/internal/cost"
 	"monitor/internal/fakeengine"
 	"monitor/internal/job"
+	"monitor/internal/router"
 )
 
 // through puts a door before the stand-in that may do something else with a request.
@@ -110,4 +113,69 @@ func TestAJobWithABatchIsNotRemoved(t *testing.T) {
 	}
 	h.must("jobs", "cancel", id)
 	h.must("jobs", "rm", id)
+}
+
+// A question that its batch left unanswered until it expired is asked by itself, and so is
+// what mends its answer: no second batch. What that cost is known in the matrix, too, and
+// is the full price.
+func TestWhatExpiresIsAskedByItself(t *testing.T) {
+	t.Parallel()
+	const expires = 2 // of the cards' batch, which comes first
+	h := newHybrid(t, 4, fakeengine.Script{}, claudemock.Config{Batch: claudemock.BatchTimes{Length: time.Second, Expiry: 3 * time.Second}, Script: []claudemock.Step{
+		{Calls: []int{expires}, Fault: claudemock.Expire}, {Calls: []int{5}, Reply: &claudemock.Reply{Text: "not what was asked for"}},
+	}})
+	out := h.must("analyze", "--policy", "claude-only", "--deadline", "tomorrow", "--confirm", "0", h.repo)
+	if j := h.newest(); j.State != job.Done || j.Units.Parked != 0 {
+		t.Fatalf("%s %+v\n%s", j.State, j.Units, out)
+	}
+	h.once(t)
+	bill := h.mock.Bill()
+	if n := bill.Requests["POST /v1/messages"]; n != 2 {
+		t.Errorf("%d questions were asked by themselves, want 2: the one that expired, and its repair", n)
+	}
+	if total, doubt := h.spentBy(h.newest().ID); total.Money != h.billed() || len(doubt) != 0 {
+		t.Errorf("the ledger has %s, the bill %s, %d in doubt\n%s", total.Money, h.billed(), len(doubt), out)
+	}
+	var sum cost.Money
+	failed := 0
+	for line := range strings.Lines(h.must("route", "export")) {
+		var o router.Outcome
+		if err := json.Unmarshal([]byte(line), &o); err != nil {
+			t.Fatal(err)
+		}
+		if sum += o.Cost; !o.CostKnown {
+			t.Errorf("what an attempt cost is not known: %s", line)
+		}
+		if !o.Passed {
+			failed++
+			if o.Arm.Batch || o.Cost == 0 {
+				t.Errorf("the attempt that failed was no batch's and was paid: %s", line)
+			}
+		}
+	}
+	if failed != 1 || sum != h.billed() {
+		t.Errorf("%d attempts failed, want 1; all of them cost %s, and the bill has %s", failed, sum, h.billed())
+	}
+}
+
+// What a batch of a dead job is charged can be told by hand.
+func TestWhatIsInALostBatchCanBeResolved(t *testing.T) {
+	t.Parallel()
+	h := newHybrid(t, 2, fakeengine.Script{}, claudemock.Config{Batch: claudemock.BatchTimes{Length: time.Hour}})
+	first := h.begin("analyze", "--policy", "claude-only", "--deadline", "tomorrow", "--confirm", "0", h.repo)
+	until(t, "a batch is on its way", func() bool { return h.mock.Bill().Requests["POST /v1/messages/batches"] > 0 })
+	_, doubt := h.spentBy(h.newest().ID)
+	if len(doubt) != 2 || doubt[0].Why != inBatch {
+		t.Fatalf("control: %+v", doubt)
+	}
+	if out, err := h.command("cost", "resolve", doubt[0].Intent, "0.0123").CombinedOutput(); exitCode(err) != exitUsage {
+		t.Errorf("what a living job has on its way was resolved (%v):\n%s", err, out)
+	}
+	_ = first.Process.Kill()
+	_ = first.Wait()
+	h.must("cost", "resolve", doubt[0].Intent, "0.0123")
+	total, left := h.spentBy(h.newest().ID)
+	if len(left) != 1 || left[0].Intent != doubt[1].Intent || total.Money-total.InDoubt != money("0.0123") {
+		t.Errorf("%+v, in doubt %+v", total, left)
+	}
 }

@@ -124,6 +124,8 @@ func (w work) estimate(ctx context.Context, p analysis, spec *pipeline.AnalyzeSp
 	switch {
 	case err != nil:
 		return "", err
+	case n == 0 && *left == 0:
+		return "", usage("%s\nNothing may be paid for. One of these would do:  a larger --budget, --policy local-only", note)
 	case n == 0:
 		return "", usage("%s\nThe plan does not fit, and --shrink would not help: one call may cost more than that at worst. One of these would do:  a larger --budget, a cheaper model (--lane claude-haiku-5-5), --policy local-only", note)
 	case !spec.Lanes.Shrink && !ask(fmt.Sprintf("%s\nThat does not fit. Analyse the %d most interesting units only?", note, n)):

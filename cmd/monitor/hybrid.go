@@ -335,6 +335,7 @@ type carrying struct {
 	soft     bool  // some arm may do better another time
 	stopped  error // Claude's lane has stopped, for all units
 	alone    bool  // nobody but Claude may do it
+	expired  bool  // a batch with it did: no second one holds the deadline
 }
 
 // cascade carries a task through the router's arms.
@@ -558,7 +559,7 @@ func (c *carrying) Try(ctx context.Context, arm router.Ranked, evidence string, 
 	if arm.Lane == router.Local {
 		ans, err = c.tryLocal(ctx, arm, evidence, repair)
 	} else {
-		ans, err = c.tryClaude(ctx, arm, evidence)
+		ans, err = c.tryClaude(ctx, &arm, evidence)
 	}
 	if err != nil && ctx.Err() != nil {
 		return router.Verdict{}, err

@@ -48,11 +48,14 @@ const (
 // budget: longer than any of them takes, unless it is in a batch.
 const budgetPatience = 5 * time.Minute
 
-func (c *carrying) tryClaude(ctx context.Context, arm router.Ranked, evidence string) (ans pipeline.Answered, err error) {
+// tryClaude asks one of Claude's models. Where its batch expired it is asked by itself, and
+// the arm is then one without a batch.
+func (c *carrying) tryClaude(ctx context.Context, arm *router.Ranked, evidence string) (ans pipeline.Answered, err error) {
 	r := c.t.Request(pipeline.Worker{Attempt: c.t.Attempt}, evidence)
 	r.Effort = arm.Effort
 	a := claude.Ask{Model: arm.Model, Request: r, CacheTTL: c.cacheFor(arm.Model, r)}
 	began, swept := time.Now(), false
+	arm.Batch = arm.Batch && !c.expired
 	for try := 1; ; try++ {
 		if err := c.h.lanes.out.admit(ctx, c.alone); err != nil {
 			return ans, c.down(err)
@@ -89,8 +92,8 @@ func (c *carrying) tryClaude(ctx context.Context, arm router.Ranked, evidence st
 		if err == nil || !errors.As(err, &e) || errors.Is(err, errDoubt) || ctx.Err() != nil {
 			break
 		}
-		if arm.Batch && e.Kind == llm.Timeout { // it expired: no second batch holds the deadline
-			arm.Batch = false
+		if arm.Batch && e.Kind == llm.Timeout {
+			c.expired, arm.Batch = true, false
 			continue
 		}
 		switch e.Kind {
