@@ -11,7 +11,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -59,7 +58,7 @@ func (p claudeCommands) lane(ctx context.Context, tell func(claude.Event)) (*cla
 		return nil, at, &coded{exitUsage, err}
 	}
 	if key.None() {
-		return nil, secret.Nowhere, nil
+		return nil, at, nil
 	}
 	l, err := claude.New(claude.Config{
 		BaseURL: p.settings.Claude.BaseURL, Workers: p.settings.Claude.Workers, Tell: tell,
@@ -128,7 +127,7 @@ func (p claudeCommands) login(ctx context.Context, unchecked bool) error {
 	}
 	where := string(at)
 	if at == secret.File {
-		where = p.keyPlaces().Path + ", which only you may read (there is no keyring here)"
+		where = p.keyPlaces().Path + ", which only you may read (no keyring took it)"
 	}
 	p.printf("It is in %s.\n", where)
 	return nil
@@ -185,6 +184,9 @@ func (p claudeCommands) status(ctx context.Context, asJSON bool) error {
 		return err
 	}
 	s := claudeStatus{Key: string(at), BaseURL: cmp.Or(p.settings.Claude.BaseURL, claude.DefaultBaseURL), Workers: cmp.Or(p.settings.Claude.Workers, 3)}
+	if at == secret.Shut {
+		s.Key, s.Error = "", shutRing
+	}
 	if l != nil {
 		b, err := costCommands(p).book()
 		if err != nil {
@@ -214,26 +216,34 @@ func (p claudeCommands) status(ctx context.Context, asJSON bool) error {
 		return p.json(s)
 	}
 	if s.Key == "" {
-		p.printf("There is no key to Claude here: all work stays on this machine.\n%s\n", whatAKeyAdds)
+		p.printf("There is no key to Claude here: all work stays on this machine.\n%s\n", cmp.Or(s.Error, whatAKeyAdds))
 		return nil
 	}
 	p.printf("The key is in %s; Claude's API is at %s, asked by up to %s at once.\n", s.Key, s.BaseURL, plural(s.Workers, "worker"))
 	if !s.Works {
 		return fmt.Errorf("%s", s.Error)
 	}
-	w := tabwriter.NewWriter(p.Stdout, 0, 0, 2, ' ', 0)
-	for _, m := range s.Models {
-		note := "may be asked"
-		switch {
-		case !m.Priced:
-			note = "not asked: what it costs is not known (monitor cost prices)"
-		case !m.Asked:
-			note = "not asked: claude.models of the config does not name it"
+	// The key may ask more than anybody wants to read about: those that are asked first.
+	list := func(what string, these func(claudeModel) bool) {
+		var names []string
+		for _, m := range s.Models {
+			if these(m) {
+				names = append(names, printable(m.ID))
+			}
 		}
-		fmt.Fprintf(w, "%s\t%s\n", printable(m.ID), note)
+		if len(names) > 0 {
+			p.printf("%s %s\n", what, strings.Join(names, ", "))
+		}
 	}
-	return w.Flush()
+	list("Asked:    ", func(m claudeModel) bool { return m.Asked && m.Priced })
+	list("Not asked, since what they cost is not known (monitor cost prices):", func(m claudeModel) bool { return !m.Priced })
+	list("Not asked, since claude.models of the config does not name them:", func(m claudeModel) bool { return m.Priced && !m.Asked })
+	return nil
 }
+
+// shutRing is said where no key was found and the keyring may have one.
+const shutRing = "The keyring did not open, so a key in it is not used: unlock it (on a desktop by logging in there), or store the key\n" +
+	"anew (monitor claude login), which then goes into a file that only you may read."
 
 // whatAKeyAdds is said once where there is none.
 const whatAKeyAdds = "A key (monitor claude login) adds one to three Claude workers: they take what needs reasoning and what local models\n" +
@@ -244,14 +254,14 @@ func (p claudeCommands) logout(ctx context.Context) error {
 		return err
 	}
 	was, err := p.keyPlaces().Remove(ctx)
-	if err != nil {
-		return err
-	}
-	if len(was) == 0 {
+	if len(was) == 0 && err == nil {
 		p.printf("There was no key in the keyring, and none in %s.\n", p.keyPlaces().Path)
 	}
 	for _, w := range was {
 		p.printf("The key was removed from %s.\n", w)
+	}
+	if err != nil {
+		return err
 	}
 	if k, at, err := p.keyPlaces().Find(ctx); err == nil && !k.None() {
 		p.printf("There is still one in %s, which is not ours to remove.\n", at)

@@ -22,6 +22,7 @@ import (
 	"monitor/internal/llm"
 	"monitor/internal/pipeline"
 	"monitor/internal/router"
+	"monitor/internal/secret"
 	"monitor/internal/store"
 )
 
@@ -55,7 +56,10 @@ const rememberedOutcomes = 2000
 // then there is nothing to choose from.
 func (p analysis) openLanes(ctx context.Context, logf func(string, ...any)) (*lanes, error) {
 	l := &lanes{desk: router.NewDesk(), store: p.store, hour: p.settings.hour(), pace: map[[2]string]time.Duration{}, told: map[string]bool{}}
-	lane, _, err := claudeCommands(p).lane(ctx, nil)
+	lane, at, err := claudeCommands(p).lane(ctx, nil)
+	if at == secret.Shut && logf != nil {
+		logf("the keyring did not open, so a key to Claude in it is not used (monitor claude status)")
+	}
 	if err != nil || lane == nil {
 		return nil, err
 	}

@@ -17,7 +17,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -71,9 +73,15 @@ const (
 	Credential  Place = "a systemd credential"
 	File        Place = "a file"
 	Environment Place = "the environment"
+	// Shut is where there may be one: no other place has it, and the keyring did not open.
+	Shut Place = "a keyring that did not open"
 )
 
-// Ring is an operating system's keyring.
+// ErrNothing is what a Ring says of a key that it does not have, and of a keyring that is
+// not there. Any other error means that it may have the key and does not tell.
+var ErrNothing = errors.New("the keyring has no such key, or there is no keyring")
+
+// Ring is an operating system's keyring. A key that is not there is ErrNothing.
 type Ring interface {
 	Get(service, user string) (string, error)
 	Set(service, user, value string) error
@@ -124,10 +132,10 @@ func within[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	}
 }
 
-// Find looks for the key and says where it was. No key is no error; a file that others
-// may read is one, since it is not secret any more.
+// Find looks for the key and says where it was: Nowhere, or Shut, where there is none. No
+// key is no error; a file that others may read is one, since it is not secret any more.
 func (p Places) Find(ctx context.Context) (Key, Place, error) {
-	inEnvironment := Key{}
+	inEnvironment, nowhere := Key{}, Nowhere
 	if p.Getenv != nil && p.Variable != "" {
 		if inEnvironment = New(p.Getenv(p.Variable)); p.Unsetenv != nil {
 			if err := p.Unsetenv(p.Variable); err != nil {
@@ -139,6 +147,9 @@ func (p Places) Find(ctx context.Context) (Key, Place, error) {
 		v, err := within(ctx, func() (string, error) { return p.Ring.Get(p.Service, p.Name) })
 		if k := New(v); err == nil && !k.None() {
 			return k, Keyring, nil
+		}
+		if err != nil && !errors.Is(err, ErrNothing) {
+			nowhere = Shut
 		}
 	}
 	if p.Credentials != "" {
@@ -159,7 +170,7 @@ func (p Places) Find(ctx context.Context) (Key, Place, error) {
 	if !inEnvironment.None() {
 		return inEnvironment, Environment, nil
 	}
-	return Key{}, Nowhere, nil
+	return Key{}, nowhere, nil
 }
 
 // Unsetenv takes a variable out of this process's environment, also (on Linux) out of
@@ -226,11 +237,16 @@ func (p Places) Save(ctx context.Context, k Key) (Place, error) {
 	return File, nil
 }
 
-// Remove takes the key out of the keyring and the file, and returns where it was.
+// Remove takes the key out of the keyring and the file, and returns where it was. A keyring
+// that does not open is an error, since what is in it stays there.
 func (p Places) Remove(ctx context.Context) (was []Place, err error) {
 	if p.Ring != nil {
-		if _, e := within(ctx, func() (struct{}, error) { return struct{}{}, p.Ring.Delete(p.Service, p.Name) }); e == nil {
+		_, e := within(ctx, func() (struct{}, error) { return struct{}{}, p.Ring.Delete(p.Service, p.Name) })
+		switch {
+		case e == nil:
 			was = append(was, Keyring)
+		case !errors.Is(e, ErrNothing):
+			err = fmt.Errorf("the keyring did not open, and a key in it stays there: %w", e)
 		}
 	}
 	if p.Path != "" {
@@ -238,7 +254,7 @@ func (p Places) Remove(ctx context.Context) (was []Place, err error) {
 		case e == nil:
 			was = append(was, File)
 		case !errors.Is(e, fs.ErrNotExist):
-			err = fmt.Errorf("remove the file with the key: %w", e)
+			err = errors.Join(err, fmt.Errorf("remove the file with the key: %w", e))
 		}
 	}
 	return was, err
@@ -248,10 +264,29 @@ func (p Places) Remove(ctx context.Context) (was []Place, err error) {
 type System struct{}
 
 // Get implements Ring.
-func (System) Get(service, user string) (string, error) { return keyring.Get(service, user) }
+func (System) Get(service, user string) (string, error) {
+	v, err := keyring.Get(service, user)
+	return v, nothing(err)
+}
 
 // Set implements Ring.
-func (System) Set(service, user, value string) error { return keyring.Set(service, user, value) }
+func (System) Set(service, user, value string) error {
+	return nothing(keyring.Set(service, user, value))
+}
 
 // Delete implements Ring.
-func (System) Delete(service, user string) error { return keyring.Delete(service, user) }
+func (System) Delete(service, user string) error { return nothing(keyring.Delete(service, user)) }
+
+// nothing tells the errors of a keyring that is not there, or has not what was asked for,
+// from all others: no such platform, no session bus and nobody to start one, a bus where
+// nobody keeps secrets (org.freedesktop.DBus.Error.ServiceUnknown, whose type is another
+// module's).
+func nothing(err error) error {
+	var start *exec.Error
+	var dial *net.OpError
+	if errors.Is(err, keyring.ErrNotFound) || errors.Is(err, keyring.ErrUnsupportedPlatform) || errors.As(err, &start) || errors.As(err, &dial) ||
+		err != nil && strings.Contains(err.Error(), "org.freedesktop.secrets was not provided") {
+		return fmt.Errorf("%w: %w", ErrNothing, err)
+	}
+	return err
+}

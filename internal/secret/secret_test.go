@@ -19,12 +19,13 @@ import (
 
 const canary = "sk-canary-0123456789"
 
-// ring is a keyring; broken ones have none of it, silent ones never answer.
+// ring is a keyring; broken ones have none of it, locked ones do not open, silent ones
+// never answer.
 type ring struct {
-	mu     sync.Mutex
-	kept   map[string]string
-	broken bool
-	silent chan struct{}
+	mu             sync.Mutex
+	kept           map[string]string
+	broken, locked bool
+	silent         chan struct{}
 }
 
 func (r *ring) answer() error {
@@ -32,7 +33,10 @@ func (r *ring) answer() error {
 		<-r.silent
 	}
 	if r.broken {
-		return errors.New("no session bus")
+		return fmt.Errorf("%w: no session bus", secret.ErrNothing)
+	}
+	if r.locked {
+		return errors.New("failed to unlock")
 	}
 	return nil
 }
@@ -182,6 +186,30 @@ func TestAFileThatOthersReadIsRefused(t *testing.T) {
 	k, _, err := p.Find(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "chmod 600") || strings.Contains(err.Error(), canary) || !k.None() {
 		t.Errorf("%v", err)
+	}
+}
+
+// A keyring that does not open may have the key: nobody says that there is none, or that it
+// was removed.
+func TestAKeyringThatDoesNotOpenIsSaid(t *testing.T) {
+	r := &ring{kept: map[string]string{"monitor/claude": canary}, locked: true}
+	p, env := places(t, r)
+	if k, at, err := p.Find(t.Context()); err != nil || at != secret.Environment || k.None() {
+		t.Errorf("with one in the environment: %s (%v)", at, err)
+	}
+	delete(env, "THE_KEY")
+	if k, at, err := p.Find(t.Context()); err != nil || at != secret.Shut || !k.None() {
+		t.Errorf("with none elsewhere: %q (%v)", at, err)
+	}
+	if was, err := p.Remove(t.Context()); err == nil || len(was) != 0 {
+		t.Errorf("removed from %v (%v)", was, err)
+	}
+	r.locked, r.broken = false, true // the control
+	if k, at, err := p.Find(t.Context()); err != nil || at != secret.Nowhere || !k.None() {
+		t.Errorf("without a keyring: %q (%v)", at, err)
+	}
+	if was, err := p.Remove(t.Context()); err != nil || len(was) != 0 {
+		t.Errorf("removed from %v (%v)", was, err)
 	}
 }
 
