@@ -117,7 +117,7 @@ func (p analysis) settle(spec *pipeline.AnalyzeSpec, l *lanes) error {
 	}
 	switch {
 	case l == nil && only:
-		return missing("Claude is to answer and there is no key to it; type: monitor claude login")
+		return noKey()
 	case !may, l == nil, spec.Model.Name == "" && !only && !spec.Lanes.Alone:
 		switch {
 		case l == nil && p.needsLanes(*s, false) && (s.Budget > 0 || s.Later || s.Shrink):
@@ -216,6 +216,10 @@ func stays(spec pipeline.AnalyzeSpec, engine string) error {
 	return usage("the policy local-only lets nothing leave this machine, and engine.url (%s) is another machine: remove engine.url, or choose another policy", engine)
 }
 
+func noKey() error {
+	return missing("Claude is to answer and there is no key to it; type: monitor claude login")
+}
+
 // sayWhatAKeyAdds says it once in the life of a data folder.
 func (p analysis) sayWhatAKeyAdds() {
 	mark := filepath.Join(p.folders.Data, "said-claude")
@@ -289,7 +293,10 @@ const unitsInBatches = 1000
 // error.
 func (p analysis) localModel(ctx context.Context, name string, workers int, spec *pipeline.AnalyzeSpec, l *lanes) error {
 	_, only := wantsClaude(spec.Lanes)
-	if only && l != nil {
+	switch {
+	case only && l == nil: // before a local model is missed that nobody asked for
+		return noKey()
+	case only:
 		return nil
 	}
 	asks := *spec // before anything is asked of an engine that may be another machine's
