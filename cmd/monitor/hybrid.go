@@ -362,7 +362,10 @@ func (h *hands) cascade(ctx context.Context, t pipeline.Task) (pipeline.Answered
 		}
 		left := max(0, l.Amount-s.Settled-s.Doubtful) // calls on their way will have given back what they do not need
 		if c.facts.Budget == nil || left < *c.facts.Budget {
-			c.facts.Budget = &left
+			c.facts.Budget, c.facts.InDoubt, c.facts.BudgetOf = &left, s.Doubtful, ""
+			if l.Job == "" {
+				c.facts.BudgetOf = l.Name
+			}
 		}
 	}
 	if c.facts.Budget != nil {

@@ -38,6 +38,15 @@ func mulDiv(a, b, c Money) Money {
 	return Money(q)
 }
 
+// Apart are two amounts, neither below zero, as a person reads them, with as many decimals
+// as it takes to see that they differ.
+func Apart(m, n Money) (string, string) {
+	if d := max(m-n, n-m); d > 0 && d < max(m, n)/100 { // rounded they would look alike
+		return "$" + m.Decimal(), "$" + n.Decimal()
+	}
+	return m.String(), n.String()
+}
+
 // ParseMoney reads an amount of dollars as people write it, "0.50", "$1.25" or "-$3",
 // with up to twelve decimals. The error says what is wrong with it.
 func ParseMoney(s string) (Money, error) {

@@ -251,6 +251,8 @@ func (t Trail) Text() string {
 			default:
 				fmt.Fprintf(&b, " → %s: %s (%s)", v.Class, v.Evidence, s.Took.Round(time.Millisecond))
 			}
+		} else if s.Arm != (Arm{}) {
+			fmt.Fprintf(&b, " → not finished: the job was stopped after %s", s.Took.Round(time.Millisecond))
 		}
 		b.WriteByte('\n')
 	}
@@ -345,6 +347,9 @@ func run(ctx context.Context, d Decision, r Runner, bug fault) (Trail, error) {
 		}
 		if s.Action != Repair {
 			c.Take(at.arm)
+		}
+		if s.Action == Attempt && at.arm.Arm != d.Arms[0].Arm {
+			s.Why = "" // that of its place is the reason
 		}
 		s.Arm, s.Why = at.arm.Arm, strings.TrimPrefix(s.Why+"; "+at.why, "; ")
 		s.Why = strings.TrimSuffix(s.Why, "; ")

@@ -91,9 +91,18 @@ func excluded(f *Facts, c *Candidate, p Policy, pin string, bug fault) (Reason, 
 	case c.Paid && !c.CostKnown:
 		return NoPrice, "what it costs is not known"
 	case c.Paid && f.Budget != nil && c.Worst > *f.Budget:
-		return TooDear, fmt.Sprintf("it may cost %s, and %s is left of the budget", c.Worst, max(0, *f.Budget))
+		return TooDear, tooDear(c, f)
 	}
 	return "", ""
+}
+
+func tooDear(c *Candidate, f *Facts) string {
+	worst, left := cost.Apart(c.Worst, max(0, *f.Budget))
+	why := fmt.Sprintf("it may cost %s, and %s is left of %s", worst, left, cmp.Or(f.BudgetOf, "the budget"))
+	if f.InDoubt > 0 {
+		why += fmt.Sprintf(", with %s of it in doubt", f.InDoubt)
+	}
+	return why
 }
 
 // sorted are the places of arms in an order that means nothing but is always the same. Arms that
@@ -157,6 +166,9 @@ func pacedCost(c cost.Money, f *Facts) cost.Money {
 }
 
 func hour(f *Facts) cost.Money {
+	if f.Later { // as good as nothing
+		return 1
+	}
 	if f.Hour > 0 {
 		return f.Hour
 	}
@@ -386,6 +398,17 @@ func expect(d *Decision) {
 	d.Expected, d.Chance = cost.Money(math.Round(sum)), 1-reach
 }
 
+// roughly is a guess of a time, no more exact than it is.
+func roughly(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return d.Round(10 * time.Millisecond).String()
+	case d < 20*time.Second:
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
+}
+
 // why says of an arm why it stands where it does.
 func (r Ranked) why(f Facts) string {
 	money := r.Cost.String()
@@ -399,7 +422,11 @@ func (r Ranked) why(f Facts) string {
 	if !r.CostKnown {
 		waiting = "that not counted, " + waiting
 	}
-	return fmt.Sprintf("%d %% likely to pass when asked first, for %s in about %s: %s a success, %s", int(math.Round(100*r.Chance)), money, r.Time.Round(time.Millisecond), r.Index, waiting)
+	when := "in about " + roughly(r.Time)
+	if r.Batch {
+		when = "within a day"
+	}
+	return fmt.Sprintf("%d %% likely to pass when asked first, for %s %s: %s a success, %s", int(math.Round(100*r.Chance)), money, when, r.Index, waiting)
 }
 
 func because(d Decision, k Kind, pin string) string {
@@ -458,7 +485,18 @@ func hint(f Facts, d Decision, pin string) string {
 	case f.Private:
 		return "It is private and must stay here, and the local model cannot do it for the reason above."
 	case out(TooDear, ""):
-		return "Analyse again with a larger --budget, which pays for nothing twice, or with a local model (--policy hybrid)."
+		what := "Analyse again with a larger --budget, which pays for nothing twice, or with a local model (--policy hybrid)."
+		if f.BudgetOf != "" {
+			what = fmt.Sprintf("That is %s: a larger one in the config (monitor config path), or wait until it begins anew; a local model can do it meanwhile (--policy hybrid).", f.BudgetOf)
+		}
+		if f.InDoubt > 0 {
+			what += " What is in doubt and was not charged becomes free: monitor cost resolve."
+		}
+		return what
+	case pin != "" && out(NotByPolicy, ""):
+		return fmt.Sprintf("The policy %s and the lane %s exclude each other: give up one of them.", d.Policy, pin)
+	case pin != "" && out(IsStopped, ""):
+		return "It can be done when that is over, or by another lane: monitor claude status, monitor cost, monitor ps."
 	case out(NotPinned, "") && d.Rule != "" && f.Pin == "":
 		return fmt.Sprintf("The rule %q of your routes sends it to %s, which is not possible here: change the rule.", d.Rule, pin)
 	case out(NotPinned, ""):

@@ -12,8 +12,9 @@ import (
 // Over is a task that an arm is at, and who may take it over.
 type Over struct {
 	Now Ranked
-	// Repair: Now failed at it once, and tries again.
-	Repair bool
+	// Repair: Now failed at it once, and tries again. Failed: another was asked before, and
+	// failed.
+	Repair, Failed bool
 	// Before go before Now in the decision's list: the task only is with Now because they
 	// were busy. After come after it.
 	Before, After []Ranked
@@ -30,6 +31,10 @@ func relievers(d Decision, now Ranked, repair bool, left []Ranked) Over {
 		return o
 	}
 	at := slices.IndexFunc(d.Arms, func(a Ranked) bool { return a.Arm == now.Arm })
+	for _, a := range d.Arms {
+		asked := !a.Spare && a.Arm != now.Arm && !slices.ContainsFunc(left, func(l Ranked) bool { return l.Arm == a.Arm })
+		o.Failed = o.Failed || asked
+	}
 	for _, a := range mayStep(d, append([]Ranked{now}, left...))[1:] {
 		i := slices.IndexFunc(d.Arms, func(b Ranked) bool { return b.Arm == a.Arm })
 		switch {
@@ -87,9 +92,12 @@ func (d *Desk) relieve() {
 // taker finds who takes a task over.
 func (d *Desk) taker(w *relieving) (t taken, ok bool) {
 	now, passed := &w.over.Now, time.Since(w.since)
-	chance := now.Then
-	if w.over.Repair {
+	chance := now.Chance // nobody failed yet
+	switch {
+	case w.over.Repair:
 		chance = now.mends()
+	case w.over.Failed:
+		chance = now.Then
 	}
 	price := scale(gateCost+perTime(stillNeeds(now.Time, passed), w.over.Hour), 1/max(chance, leastChance))
 	for i, a := range slices.Concat(w.over.Before, w.over.After) {
@@ -97,8 +105,8 @@ func (d *Desk) taker(w *relieving) (t taken, ok bool) {
 		if l.taken >= l.places || i >= len(w.over.Before) && passed < a.Time {
 			continue
 		}
-		z := a.Index // nobody failed yet
-		if w.over.Repair {
+		z := a.Index
+		if w.over.Repair || w.over.Failed {
 			z = scale(a.price(), 1/max(a.Then, leastChance))
 		}
 		if price > z {

@@ -171,6 +171,45 @@ func TestIdleWorkersTryWhileATaskWaits(t *testing.T) {
 	})
 }
 
+// What somebody is at whom nobody went before is as likely to pass as it ever was: an idle
+// worker's task is not taken over as if those before it had failed.
+func TestNobodyFailedAtWhatAnIdleWorkerTries(t *testing.T) {
+	idle, first := local("gpu", 1), claude("haiku", 3, cent/20)
+	now, api := Ranked{Candidate: idle, Chance: 0.5, Then: 0.01}, Ranked{Candidate: first, Chance: 0.9, Then: 0.9, Index: 2 * cent}
+	now.Time = 10 * time.Second // at $6 an hour 1.67 cents; a success at 0.5 3.3 cents, at 0.01 $1.67
+	for name, c := range map[string]struct {
+		over  Over
+		hour  cost.Money
+		taken bool
+	}{
+		"nobody failed":   {Over{Now: now, Before: []Ranked{api}}, 3 * cost.Dollar, false},
+		"somebody failed": {Over{Now: now, Before: []Ranked{api}, Failed: true}, 3 * cost.Dollar, true},
+		"it is dear":      {Over{Now: now, Before: []Ranked{api}}, 6 * cost.Dollar, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			d := NewDesk()
+			d.Places(first.Arm, 1)
+			c.over.Hour = c.hour
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			_, why, release, err := d.Relieve(ctx, c.over)
+			if (err == nil) != c.taken {
+				t.Errorf("%s: taken over %v (%s)", name, err == nil, why)
+			}
+			if err == nil {
+				release()
+			}
+		})
+	}
+	d := Decision{Arms: []Ranked{api, now}}
+	if o := relievers(d, now, false, []Ranked{api}); o.Failed || len(o.Before) != 1 {
+		t.Errorf("nobody was asked before: %+v", o)
+	}
+	if o := relievers(d, now, false, nil); !o.Failed {
+		t.Errorf("the first was asked: %+v", o)
+	}
+}
+
 // A repair that costs many times what the next arm's success does is not made; one without a
 // next arm is, and so is one of a model that mends what it did.
 func TestAHopelessRepairIsNotMade(t *testing.T) {

@@ -166,13 +166,17 @@ type Facts struct {
 	// Pin is a lane, or a model, that must answer; "" is none.
 	Pin    string `json:"pin,omitempty"`
 	Policy Policy `json:"policy,omitempty"`
-	// Budget is what is left of the tightest budget; nil is no budget.
-	Budget *cost.Money `json:"budget,omitempty"`
+	// Budget is what is left of the tightest budget; nil is no budget. BudgetOf names it
+	// where it is not that of the order itself (the day's, as in "the budget of the day"),
+	// and InDoubt is what is not left because calls in doubt may have been charged.
+	Budget   *cost.Money `json:"budget,omitempty"`
+	BudgetOf string      `json:"budget_of,omitempty"`
+	InDoubt  cost.Money  `json:"in_doubt,omitempty"`
 	// Later: it may take until tomorrow.
 	Later bool `json:"later,omitempty"`
 	// Failures is how many tries failed before.
 	Failures int `json:"failures,omitempty"`
-	// Hour is what an hour of waiting is worth.
+	// Hour is what an hour of waiting is worth; where it may take until tomorrow, nothing.
 	Hour cost.Money `json:"hour,omitempty"`
 	// Worth is what a result is worth; 0 is DefaultWorth.
 	Worth cost.Money `json:"worth,omitempty"`

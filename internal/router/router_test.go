@@ -61,6 +61,7 @@ func TestPoliciesOrderTheArms(t *testing.T) {
 		"private stays":                                  {Facts{Kind: "overview", Private: true}, "qwen-32b qwen-1.5b"},
 		"local-only":                                     {Facts{Kind: "card", Policy: LocalOnly}, "qwen-1.5b qwen-32b"},
 		"claude-only":                                    {Facts{Kind: "card", Policy: ClaudeOnly}, "haiku opus"},
+		"nobody waits for what may take a day":           {Facts{Kind: "card", Later: true, Hour: 1000 * cost.Dollar}, "qwen-32b qwen-1.5b haiku opus"},
 		"cheapest":                                       {Facts{Kind: "overview", Policy: Cheapest}, "qwen-32b qwen-1.5b haiku opus"},
 		"best":                                           {Facts{Kind: "card", Policy: Best}, "opus haiku qwen-32b qwen-1.5b"},
 		"fastest":                                        {Facts{Kind: "card", Policy: Fastest}, "opus haiku qwen-32b qwen-1.5b"},
@@ -104,7 +105,11 @@ func TestPoliciesOrderTheArms(t *testing.T) {
 }
 
 func TestNoArmSaysWhatWouldHelp(t *testing.T) {
-	zero := cost.Money(0)
+	zero, nearly := cost.Money(0), cent-1
+	stopped := crew()
+	for i := range stopped[2:] {
+		stopped[2+i].Stopped = "a call is in doubt"
+	}
 	for name, c := range map[string]struct {
 		f    Facts
 		all  []Candidate
@@ -117,6 +122,11 @@ func TestNoArmSaysWhatWouldHelp(t *testing.T) {
 		"no budget":           {Facts{Kind: "card", Policy: ClaudeOnly, Budget: &zero}, crew(), "--budget"},
 		"no other family":     {Facts{Kind: "confirm", Unlike: "qwen2"}, crew()[:2], "another family"},
 		"pinned to nothing":   {Facts{Kind: "card", Pin: "gpt"}, crew(), "--lane"},
+		"pinned and stopped":  {Facts{Kind: "card", Pin: "haiku"}, stopped, "when that is over"},
+		"pinned elsewhere":    {Facts{Kind: "card", Pin: "claude", Policy: LocalOnly}, crew(), "exclude each other"},
+		"no budget of a day":  {Facts{Kind: "card", Policy: ClaudeOnly, Budget: &zero, BudgetOf: "the budget of the day"}, crew(), "That is the budget of the day: a larger one in the config"},
+		"all of it in doubt":  {Facts{Kind: "card", Policy: ClaudeOnly, Budget: &zero, InDoubt: cent}, crew(), "monitor cost resolve"},
+		"nearly enough":       {Facts{Kind: "card", Policy: ClaudeOnly, Budget: &nearly}, crew()[2:3], "it may cost $0.01, and $0.009999999999 is left"},
 	} {
 		_, err := table.Decide(c.f, c.all)
 		var no *NoArmError
@@ -140,6 +150,22 @@ func TestAHopelessLocalModelDoesNotGoFirst(t *testing.T) {
 		d, err := table.Decide(Facts{Kind: "card"}, []Candidate{slow, claude("haiku", 3, cent/10)})
 		if err != nil || models(d) != want {
 			t.Errorf("%s (%v), want %s\n%s", models(d), err, want, d.Text())
+		}
+	}
+}
+
+// Who says that it may take until tomorrow waits for the GPU, too: its time does not count
+// against a batch's, whose day counts nothing.
+func TestWhatMayWaitStaysOnTheGPU(t *testing.T) {
+	slow, batch := local("qwen-1.5b", 0), claude("haiku", 3, cent/50)
+	slow.Time, slow.Cost, slow.CostKnown, batch.Batch, batch.Time = 17*time.Second, 0, false, true, time.Second
+	for later, want := range map[bool]string{true: "qwen-1.5b haiku", false: "qwen-1.5b"} {
+		d, err := table.Decide(Facts{Kind: "card", Later: later, Hour: 30 * cent}, []Candidate{slow, batch})
+		if err != nil || models(d) != want {
+			t.Errorf("%s (%v), want %s\n%s", models(d), err, want, d.Text())
+		}
+		if later && !strings.Contains(d.Text(), "within a day") {
+			t.Errorf("a batch has a time:\n%s", d.Text())
 		}
 	}
 }

@@ -80,9 +80,9 @@ func (o *OverLimit) Passing() bool {
 
 // Error implements error.
 func (o *OverLimit) Error() string {
-	left := o.Limit.Amount - o.Spent.Settled - o.Spent.Reserved
-	return fmt.Sprintf("%s of %s does not hold another call that may cost %s: %s is spent and %s is reserved for calls on their way or in doubt, which leaves %s",
-		o.Limit.Name, o.Limit.Amount, o.Asked, o.Spent.Settled, o.Spent.Reserved, max(0, left))
+	asked, left := cost.Apart(o.Asked, max(0, o.Limit.Amount-o.Spent.Settled-o.Spent.Reserved))
+	return fmt.Sprintf("%s of %s does not hold another call that may cost %s: %s is spent, %s is in doubt and %s is reserved for calls on their way, which leaves %s",
+		o.Limit.Name, o.Limit.Amount, asked, o.Spent.Settled, o.Spent.Doubtful, o.Spent.Reserved-o.Spent.Doubtful, left)
 }
 
 // Books are the intents and what limits leave. Several processes may keep them at
