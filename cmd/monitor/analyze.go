@@ -68,7 +68,7 @@ func (p analysis) command() *cobra.Command {
 	c.Flags().StringVar(&f.policy, "policy", "", "who may answer: hybrid, local-only, claude-only, cheapest, fastest or best (default: the config's, or hybrid)")
 	c.Flags().StringVar(&f.pin, "lane", "", "only this lane (local, claude) or this model (`NAME`) may answer")
 	c.Flags().StringArrayVar(&f.private, "private", nil, "what matches this `PATH` (file, folder or glob; may be repeated) never leaves this machine")
-	c.Flags().StringVar(&f.budget, "budget", "", "the most that the job may cost in `DOLLARS` (default: the config's, or 1.00)")
+	c.Flags().StringVar(&f.budget, "budget", noBudget, "the most that the job may cost in `DOLLARS`, 1.00 if the config has none")
 	c.Flags().BoolVar(&f.shrink, "shrink", false, "analyse fewer units where the budget does not hold all")
 	c.Flags().StringVar(&f.deadline, "deadline", "", "when it must be done; from a day on (tomorrow) Claude's half-price batches are used")
 	c.Flags().IntVar(&f.confirm, "confirm", -1, "ask a model of another family about up to `N` findings (default: 5 with Claude, else 0)")
@@ -424,14 +424,16 @@ func (p analysis) closing(ctx context.Context, j job.Job, asJSON bool) error {
 		p.printf("Energy     %s\n", printable(drew.String()))
 	}
 	if len(specOf(j).Lanes.Paid) > 0 {
-		if s, err := costCommands(p).spent(ctx, j.ID, time.Time{}, cost.ByModel); err == nil {
+		if s, err := costCommands(p).spent(ctx, j.ID, time.Time{}, cost.ByModel); err == nil && len(s.entries) == 0 {
+			p.printf("Cost       nothing: nobody had to be asked\n")
+		} else if err == nil {
 			costCommands(p).sayCost(s)
 		} else {
 			p.printf("Cost       cannot be told: %v\n", err)
 		}
 	}
 	if j.Units.Parked > 0 {
-		p.printf("Parked     why: monitor jobs show %s\n", j.ID)
+		p.printf("Parked     why: monitor jobs show %s; analysing again asks for those alone\n", j.ID)
 	}
 	p.printf("Report     %s\n           monitor report %s --open\n", sum.Reports["html"], j.ID)
 	return nothing

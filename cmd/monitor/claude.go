@@ -159,6 +159,7 @@ func (p claudeCommands) askKey() (secret.Key, error) {
 }
 
 type claudeStatus struct {
+	Version int `json:"version"`
 	// Key is where it was found; "" is nowhere.
 	Key     string        `json:"key"`
 	BaseURL string        `json:"base_url"`
@@ -183,7 +184,7 @@ func (p claudeCommands) status(ctx context.Context, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	s := claudeStatus{Key: string(at), BaseURL: cmp.Or(p.settings.Claude.BaseURL, claude.DefaultBaseURL), Workers: cmp.Or(p.settings.Claude.Workers, 3)}
+	s := claudeStatus{Version: 1, Key: string(at), BaseURL: cmp.Or(p.settings.Claude.BaseURL, claude.DefaultBaseURL), Workers: cmp.Or(p.settings.Claude.Workers, 3)}
 	if at == secret.Shut {
 		s.Key, s.Error = "", shutRing
 	}

@@ -52,7 +52,7 @@ func (p costCommands) command() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error { return p.prices(yaml) }}
 	prices.Flags().BoolVar(&yaml, "yaml", false, "the file that is built in: its head says how to write your own")
 	c.AddCommand(prices, &cobra.Command{
-		Use: "resolve INTENT DOLLARS", Short: "Say what a call in doubt did cost, as the bill has it", Args: cobra.ExactArgs(2),
+		Use: "resolve INTENT DOLLARS", Short: "Say what a call in doubt did cost, as the bill has it, for good", Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error { return p.resolve(c.Context(), args[0], args[1]) },
 	})
 	return c
@@ -157,6 +157,7 @@ func worked(c job.Call) int64 { return int64(max(1, c.Prompt-c.Cached+c.Output))
 
 // spending is what `monitor cost` tells, also as JSON.
 type spending struct {
+	Version    int             `json:"version"`
 	Job        string          `json:"job,omitempty"`
 	Since      *time.Time      `json:"since,omitempty"`
 	By         cost.By         `json:"by"`
@@ -213,7 +214,7 @@ func (p costCommands) spent(ctx context.Context, id string, since time.Time, by 
 			if claimed, err := p.store.Claimed(ctx, k.Job); err == nil && claimed {
 				continue // it is on its way
 			}
-			k.Note = "its process died while it was on its way"
+			k.Note = "its process ended before the answer came"
 		}
 		if k.State == store.IntentPartial {
 			k.Note = "what was seen of it is in the ledger, and this may come to that: " + k.Note
@@ -227,7 +228,7 @@ func (p costCommands) spent(ctx context.Context, id string, since time.Time, by 
 	if out.entries, err = p.entries(ctx, calls, doubtful, since); err != nil {
 		return out, err
 	}
-	out.Job, out.By, out.calls = id, by, calls
+	out.Version, out.Job, out.By, out.calls = 1, id, by, calls
 	if out.Groups, out.Total, err = cost.Sum(out.entries, by, time.Local); err != nil {
 		return out, &coded{exitUsage, err}
 	}
@@ -240,8 +241,9 @@ func (p costCommands) spent(ctx context.Context, id string, since time.Time, by 
 			paid.Money += g.Money
 		}
 	}
-	if out.Total.Accepted > 0 {
-		out.PaidResult = new(paid.Money / cost.Money(out.Total.Accepted))
+	paid.Accepted = out.Total.Accepted
+	if m, ok := paid.PerResult(); ok {
+		out.PaidResult = &m
 	}
 	b, err := p.book()
 	if err != nil {
@@ -401,7 +403,13 @@ func (p costCommands) sayRates(s spending) {
 	}
 	label := "Rates      "
 	for _, g := range s.Groups {
-		r, err := b.Rates(g.Key, time.Now(), 0)
+		var at time.Time // of the last call: rates change, and it was charged by those of its day
+		for _, e := range s.entries {
+			if e.Model == g.Key && e.At.After(at) {
+				at = e.At
+			}
+		}
+		r, err := b.Rates(g.Key, at, 0)
 		if err != nil {
 			continue // a local model has none
 		}
@@ -409,7 +417,7 @@ func (p costCommands) sayRates(s spending) {
 		if g.Written > 0 {
 			written = fmt.Sprintf("$%s written to the cache for 5 min, $%s for 1 h, ", r.Write5m.Decimal(), r.Write1h.Decimal())
 		}
-		p.printf("%s%s: $%s in, %s$%s from the cache, $%s out, a million tokens, today; half of it in a batch\n", label, g.Key, r.Fresh.Decimal(), written, r.Read.Decimal(), r.Output.Decimal())
+		p.printf("%s%s: $%s in, %s$%s from the cache, $%s out, a million tokens, on %s; half of it in a batch\n", label, g.Key, r.Fresh.Decimal(), written, r.Read.Decimal(), r.Output.Decimal(), at.Local().Format(time.DateOnly))
 		label = "           "
 	}
 }
@@ -505,7 +513,7 @@ func (p costCommands) resolve(ctx context.Context, intent, amount string) error 
 				}
 				continue
 			}
-			if _, err := books.Doubt(ctx, k.Job, "its process died while it was on its way"); err != nil {
+			if _, err := books.Doubt(ctx, k.Job, "its process ended before the answer came"); err != nil {
 				return err
 			}
 		}

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
 	"time"
 
 	"monitor/internal/cost"
+	"monitor/internal/job"
 	"monitor/internal/pipeline"
 	"monitor/internal/router"
 	"monitor/internal/store"
@@ -39,13 +41,14 @@ func (w work) foresee(ctx context.Context, spec pipeline.AnalyzeSpec, left *cost
 	if left != nil {
 		left = new(*left)
 	}
+	wrote := map[string]float64{} // how many cards each family will probably write
 	for _, u := range units {
 		f := router.Facts{
 			Kind: u.Kind, Language: u.Language, Path: u.Path, Private: u.Private, Prompt: u.Prompt, Output: u.Output,
 			Policy: router.Policy(spec.Lanes.Policy), Pin: spec.Lanes.Pin, Later: spec.Lanes.Later, Hour: l.hour, Budget: left,
 		}
 		if u.Kind == "confirm" {
-			f.Unlike = w.crew.traits.family
+			f.Unlike = mostOf(wrote)
 		}
 		all, err := w.crew.candidates(ctx, pipeline.Task{}, f, u.Prompt-u.Shared, 3*u.Prompt+promptRoom, u.Most)
 		if err != nil {
@@ -65,6 +68,9 @@ func (w work) foresee(ctx context.Context, spec pipeline.AnalyzeSpec, left *cost
 			continue
 		} else if err != nil {
 			return o, err
+		}
+		if u.Kind == "card" {
+			answers(d, wrote)
 		}
 		p := planned(d)
 		o.units = append(o.units, p)
@@ -96,8 +102,12 @@ func (w work) estimate(ctx context.Context, p analysis, spec *pipeline.AnalyzeSp
 		return "", err
 	}
 	r := cost.Estimate(o.units)
-	note = fmt.Sprintf("What is not private may go to Claude (%s; --policy local-only keeps all of it here)\n", strings.Join(spec.Lanes.Paid, ", "))
-	note += fmt.Sprintf("Estimate: %s to %s for Claude, likely %s, for up to %s", r.Low, r.High, r.Likely, plural(r.Units, "unit"))
+	who := strings.Join(spec.Lanes.Paid, ", ")
+	if strings.HasPrefix(spec.Lanes.Pin, "claude-") {
+		who = spec.Lanes.Pin
+	}
+	note = fmt.Sprintf("What is not private may go to Claude (%s; --policy local-only keeps all of it here)\n", who)
+	note += fmt.Sprintf("Estimate: %s to %s for Claude, likely %s, for about %s", r.Low, r.High, r.Likely, plural(r.Units, "unit"))
 	if n, err := p.doubtfulBefore(ctx, spec.Root); err != nil {
 		return "", err
 	} else if n > 0 {
@@ -120,16 +130,25 @@ func (w work) estimate(ctx context.Context, p analysis, spec *pipeline.AnalyzeSp
 	if held.here > 0 && !spec.Lanes.Shrink {
 		return note + "\nThe budget does not hold all of that: when it is used up, the local model goes on (--shrink: fewer units instead)" + held.leftOut(), nil
 	}
+	if known, err := w.answered(ctx, *spec); err != nil {
+		return "", err
+	} else if known {
+		return note + "; all files were answered before, which costs nothing", nil
+	}
 	n, err := w.mostThatFits(ctx, *spec, *left)
+	larger := "a larger --budget"
+	if tightest != jobBudget {
+		larger = fmt.Sprintf("a larger amount for %s in the config (cost.day and cost.month; monitor config path), or to wait until it begins anew", strings.TrimPrefix(tightest, "the budget of "))
+	}
 	switch {
 	case err != nil:
 		return "", err
 	case n == 0 && *left == 0:
-		return "", usage("%s\nNothing may be paid for. One of these would do:  a larger --budget, --policy local-only", note)
+		return "", usage("%s\nNothing may be paid for. One of these would do:  %s, --policy local-only", note, larger)
 	case n == 0:
-		return "", usage("%s\nThe plan does not fit, and --shrink would not help: one call may cost more than that at worst. One of these would do:  a larger --budget, a cheaper model (--lane claude-haiku-5-5), --policy local-only", note)
+		return "", usage("%s\nThe plan does not fit, and --shrink would not help: one call may cost more than that at worst. One of these would do:  %s, a cheaper model (--lane claude-haiku-5-5), --policy local-only", note, larger)
 	case !spec.Lanes.Shrink && !ask(fmt.Sprintf("%s\nThat does not fit. Analyse the %d most interesting units only?", note, n)):
-		return "", usage("%s\nThe plan does not fit. One of these would:  --shrink (the %d most interesting units), --policy local-only, a larger --budget", note, n)
+		return "", usage("%s\nThe plan does not fit. One of these would:  --shrink (the %d most interesting units), --policy local-only, %s", note, n, larger)
 	}
 	spec.MaxUnits = n
 	if held, err = w.foresee(ctx, *spec, left); err != nil {
@@ -143,7 +162,7 @@ func (o outlook) leftOut() string {
 	if o.poor == 0 {
 		return ""
 	}
-	return fmt.Sprintf("\n%s that only Claude may do will be left out: by then a call for it may cost more than is left", plural(o.poor, "unit"))
+	return fmt.Sprintf("\n%s that only Claude may do may be left out: by then a call for it may cost more than is left", plural(o.poor, "unit"))
 }
 
 // fits says whether an amount holds a plan that was foreseen with it.
@@ -169,6 +188,25 @@ func (w work) mostThatFits(ctx context.Context, spec pipeline.AnalyzeSpec, left 
 		return e != nil || !fits(o, left)
 	})
 	return n, err
+}
+
+// answered says whether every file of an order has its answer from an earlier job: then
+// little or nothing is left to pay for, whatever the estimate says.
+func (w work) answered(ctx context.Context, spec pipeline.AnalyzeSpec) (bool, error) {
+	b, err := json.Marshal(spec)
+	if err != nil {
+		return false, err
+	}
+	units, _, err := w.kind.Plan(ctx, job.Job{Spec: b}, 0, nil)
+	if err != nil {
+		return false, err
+	}
+	for _, u := range units {
+		if _, ok, err := w.crew.lanes.store.Cached(ctx, u.Key); err != nil || !ok {
+			return false, err
+		}
+	}
+	return len(units) > 0, nil
 }
 
 // doubtfulBefore is how many calls of earlier jobs on a codebase are in doubt.
@@ -213,16 +251,45 @@ func planned(d router.Decision) cost.Planned {
 	var p cost.Planned
 	reach := 1.0
 	for i, a := range d.Arms {
-		if !a.Paid {
-			reach *= 1 - a.Chance
-			continue
+		if a.Paid && i == 0 {
+			p.Low = a.Cost / short
 		}
-		if i == 0 {
-			p.Low = a.Cost
+		if a.Paid && !a.Spare {
+			p.Likely += cost.Money(reach * float64(a.Cost))
 		}
-		p.Likely += cost.Money(reach * float64(a.Cost))
-		p.High += 2 * a.Cost // it may be repaired once
-		reach *= 1 - a.Chance
+		if a.Paid {
+			p.High += 2 * a.Cost // it may be repaired once
+		}
+		if !a.Spare {
+			reach *= 1 - a.Then
+		}
 	}
 	return p
+}
+
+// short is by how much less than what is expected of it an arm may cost, with short answers
+// and prompts that are found in the cache: four, since jobs here cost down to 0.37 of what
+// was expected before anything of their kind had been measured (November 2026).
+const short = 4
+
+// answers adds how likely each family's model is to be the one that answers.
+func answers(d router.Decision, all map[string]float64) {
+	reach := 1.0
+	for _, a := range d.Arms {
+		if a.Spare {
+			continue
+		}
+		all[a.Family] += reach * a.Then
+		reach *= 1 - a.Then
+	}
+}
+
+// mostOf is who has the most.
+func mostOf(all map[string]float64) (who string) {
+	for _, k := range slices.Sorted(maps.Keys(all)) {
+		if who == "" || all[k] > all[who] {
+			who = k
+		}
+	}
+	return who
 }

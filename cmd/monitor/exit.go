@@ -1,10 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"sync"
+
+	"monitor/internal/job"
 )
 
 // Exit codes of every command; README and `monitor --help` list them.
@@ -46,9 +50,40 @@ func fail(w io.Writer, err error) int {
 		code = c.code
 	case errors.Is(err, context.Canceled):
 		code = exitInterrupted
+	case errors.Is(err, job.ErrUnknown):
+		code = exitUsage
 	}
 	if msg := err.Error(); msg != "" {
 		fmt.Fprintf(w, "monitor: %s\n", msg)
 	}
 	return code
+}
+
+// printer is a standard output that remembers that something could not be written: a full
+// disk must not look like a command that printed all.
+type printer struct {
+	to  io.Writer
+	mu  sync.Mutex
+	err error
+}
+
+// Write implements io.Writer.
+func (p *printer) Write(b []byte) (int, error) {
+	n, err := p.to.Write(b)
+	if err != nil {
+		p.mu.Lock()
+		p.err = cmp.Or(p.err, err)
+		p.mu.Unlock()
+	}
+	return n, err
+}
+
+// lost is what could not be written; nil is nothing.
+func (p *printer) lost() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err == nil {
+		return nil
+	}
+	return fmt.Errorf("the output is not whole: %w", p.err)
 }

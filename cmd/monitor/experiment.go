@@ -237,7 +237,7 @@ func (p routeCommands) experiment(ctx context.Context, path string, f experiment
 		fmt.Fprintf(p.Stderr, "What it cost, call by call: monitor cost --job %s --calls\n", id)
 	}
 	if gone {
-		fmt.Fprintf(p.Stderr, "The budget of %s was used up before every arm was tried at every task; what is complete can be replayed.\n", budget)
+		fmt.Fprintf(p.Stderr, "The budget of %s does not hold all: a call that is not made may cost more than is left of it. What is complete can be replayed; a larger --budget goes on.\n", budget)
 	}
 	return errors.Join(err, e)
 }

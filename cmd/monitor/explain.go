@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -156,7 +157,7 @@ func (p explainCommand) nothing(ctx context.Context, name string, asJSON bool) e
 		return usage("nothing is stored about %q of job %s; `monitor explain %s` lists its units", unit, j.ID, j.ID)
 	case asJSON:
 		for _, r := range rows {
-			if err := p.json(r.Body); err != nil {
+			if err := p.line(r.Body); err != nil {
 				return err
 			}
 		}
@@ -179,6 +180,17 @@ func (p explainCommand) nothing(ctx context.Context, name string, asJSON bool) e
 	return w.Flush()
 }
 
+// line prints a stored decision as one line of JSON.
+func (p explainCommand) line(body []byte) error {
+	var b bytes.Buffer
+	if err := json.Compact(&b, body); err != nil {
+		return fmt.Errorf("a stored decision is no JSON: %w", err)
+	}
+	b.WriteByte('\n')
+	_, err := b.WriteTo(p.Stdout)
+	return err
+}
+
 // decisionsOfJob is how many units of a job are listed at most, the latest.
 const decisionsOfJob = 10_000
 
@@ -186,7 +198,7 @@ const decisionsOfJob = 10_000
 func (p explainCommand) tellRoutes(unit string, rows []store.Decision, asJSON bool) error {
 	for _, row := range rows {
 		if asJSON {
-			if err := p.json(row.Body); err != nil {
+			if err := p.line(row.Body); err != nil {
 				return err
 			}
 			continue

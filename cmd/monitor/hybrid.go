@@ -42,8 +42,8 @@ type lanes struct {
 	// learner orders the arms where a replay found that better (monitor route replay); nil
 	// elsewhere.
 	learner *router.Learner
-	pace    map[[2]string]time.Duration // by model and kind of task: how long an answer took lately
-	halted  string                      // why Claude is not asked any more
+	habits  map[[2]string]habit // by model and kind of task
+	halted  string              // why Claude is not asked any more
 	out     outage
 	told    map[string]bool
 }
@@ -55,7 +55,7 @@ const rememberedOutcomes = 2000
 // openLanes makes the lanes of this process; nil where there is no key to Claude, since
 // then there is nothing to choose from.
 func (p analysis) openLanes(ctx context.Context, logf func(string, ...any)) (*lanes, error) {
-	l := &lanes{desk: router.NewDesk(), store: p.store, hour: p.settings.hour(), pace: map[[2]string]time.Duration{}, told: map[string]bool{}}
+	l := &lanes{desk: router.NewDesk(), store: p.store, hour: p.settings.hour(), habits: map[[2]string]habit{}, told: map[string]bool{}}
 	lane, at, err := claudeCommands(p).lane(ctx, nil)
 	if at == secret.Shut && logf != nil {
 		logf("the keyring did not open, so a key to Claude in it is not used (monitor claude status)")
@@ -88,7 +88,7 @@ func (p analysis) openLanes(ctx context.Context, logf func(string, ...any)) (*la
 		if json.Unmarshal(o.Body, &v) == nil { // what a later version wrote says nothing to this one
 			l.memory.Add(v)
 			if v.Class == "" || v.Class == router.Syntax || v.Class == router.Content { // it answered
-				l.took(v.Arm.Model, v.Kind, v.Took)
+				l.used(v)
 			}
 			if l.learner != nil {
 				l.learner.Add(v)
@@ -137,7 +137,7 @@ func (p analysis) doubtTheDead(ctx context.Context) error {
 		} else if err != nil {
 			return err
 		}
-		_, err = books.Doubt(ctx, k.Job, "its process died while it was on its way")
+		_, err = books.Doubt(ctx, k.Job, "its process ended before the answer came")
 		if err = errors.Join(err, release()); err != nil {
 			return err
 		}
@@ -179,17 +179,6 @@ func (l *lanes) halt(why string) {
 	}
 }
 
-// took notes how long a model took for a task of a kind.
-func (l *lanes) took(model, kind string, d time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	at := [2]string{model, kind}
-	if old := l.pace[at]; old > 0 {
-		d = (3*old + d) / 4
-	}
-	l.pace[at] = d
-}
-
 // strengthOf is how much a model is trusted with, as kinds.yaml has it.
 func strengthOf(m pipeline.ModelSpec, parameters int64) int {
 	switch {
@@ -222,10 +211,10 @@ const (
 func (h *hands) candidates(ctx context.Context, t pipeline.Task, f router.Facts, here, bytes, most int) ([]router.Candidate, error) {
 	l := h.lanes
 	l.mu.Lock()
-	pace, halted := map[string]time.Duration{}, l.halted
-	for k, v := range l.pace {
+	habits, halted := map[string]habit{}, l.halted
+	for k, v := range l.habits {
 		if k[1] == f.Kind {
-			pace[k[0]] = v
+			habits[k[0]] = v
 		}
 	}
 	seen := func(c *router.Candidate) {
@@ -234,7 +223,7 @@ func (h *hands) candidates(ctx context.Context, t pipeline.Task, f router.Facts,
 	var out []router.Candidate
 	if h.model.Name != "" {
 		c := h.localArm(f, here)
-		c.Time = cmp.Or(pace[h.model.Name], c.Time)
+		c.Time = cmp.Or(habits[h.model.Name].took, c.Time)
 		seen(&c)
 		out = append(out, c)
 	}
@@ -262,11 +251,11 @@ func (h *hands) candidates(ctx context.Context, t pipeline.Task, f router.Facts,
 	for _, m := range paid {
 		batch := h.spec.Later
 		a := router.Arm{Lane: router.Claude, Model: m, Batch: batch}
-		c := router.Candidate{Arm: a, Window: 1_000_000, Paid: true, Remote: true, Family: m, Strength: claudeStrength(m), Stopped: halted, Time: cmp.Or(pace[m], guessPaid)}
+		c := router.Candidate{Arm: a, Window: 1_000_000, Paid: true, Remote: true, Family: m, Strength: claudeStrength(m), Stopped: halted, Time: cmp.Or(habits[m].took, guessPaid)}
 		if batch {
 			c.Time = time.Second // its day is nobody's
 		}
-		expected, err := l.purse.book.Cost(cost.Call{Model: m, At: now, Batch: batch, Tokens: cost.Tokens{Fresh: int64(f.Prompt), Output: int64(f.Output)}})
+		expected, err := l.purse.book.Cost(cost.Call{Model: m, At: now, Batch: batch, Tokens: habits[m].tokens(f)})
 		if err == nil {
 			c.Worst, err = l.purse.book.Worst(cost.AtMost{Model: m, At: now, Batch: batch, Prompt: int64(bytes), Output: int64(most)})
 		}
@@ -307,7 +296,7 @@ func (h *hands) doubtful(ctx context.Context, unit string) (bool, error) {
 	if h.notes.doubts == nil {
 		b := h.lanes.purse.books
 		// Whoever asks runs the job: what is open was left by a process that died.
-		if _, err := b.Doubt(ctx, h.flow, "its process died while it was on its way"); err != nil {
+		if _, err := b.Doubt(ctx, h.flow, "its process ended before the answer came"); err != nil {
 			return false, err
 		}
 		all, err := b.Intents(ctx, h.flow, store.IntentDoubt)
@@ -319,7 +308,7 @@ func (h *hands) doubtful(ctx context.Context, unit string) (bool, error) {
 			h.notes.doubts[k.Unit] = true
 		}
 		if n := len(all); n > 0 {
-			h.lanes.say(fmt.Sprintf("%s of job %s in doubt: the process died while they were on their way. They count at their worst against the budget and are not made again by themselves (monitor cost --job %s)", plural(n, "call"), h.flow, h.flow))
+			h.lanes.say(fmt.Sprintf("%s of job %s in doubt: the process ended before the answer came. What is in doubt counts at its worst against the budget and is not asked again by itself (monitor cost --job %s)", plural(n, "call"), h.flow, h.flow))
 		}
 	}
 	return h.notes.doubts[unit], nil
@@ -589,8 +578,8 @@ func (c *carrying) Try(ctx context.Context, arm router.Ranked, evidence string, 
 		o.Cost, o.CostKnown = charged.Money, e == nil
 	}
 	c.outcomes = append(c.outcomes, o)
-	if err == nil && !arm.Batch {
-		c.h.lanes.took(arm.Model, c.t.Kind, time.Since(began))
+	if err == nil {
+		c.h.lanes.used(o)
 	}
 	return v, nil
 }

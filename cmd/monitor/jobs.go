@@ -271,7 +271,7 @@ func (p jobCommands) jobShow(ctx context.Context, id string, asJSON bool) error 
 		}
 		p.showJob(ctx, j)
 		for _, u := range parked {
-			p.printf("parked     %s after %d attempts: %s\n", printable(u.Unit.ID), u.Attempts, printable(u.Reason))
+			p.printf("parked     %s after %s: %s\n", printable(u.Unit.ID), plural(u.Attempts, "attempt"), printable(u.Reason))
 		}
 		return nil
 	})

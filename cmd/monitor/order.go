@@ -31,6 +31,18 @@ type laneFlags struct {
 	shrink                        bool
 }
 
+// noBudget is what --budget is where nobody gave one.
+const noBudget = "the config's"
+
+// policyNames are the policies as a sentence has them.
+func policyNames() string {
+	var names []string
+	for _, n := range router.Policies() {
+		names = append(names, string(n))
+	}
+	return strings.Join(names[:len(names)-1], ", ") + " or " + names[len(names)-1]
+}
+
 // defaultBudget is what a job may cost when nobody set a budget anywhere: enough to see
 // what Claude adds, too little to regret.
 const defaultBudget = cost.Dollar
@@ -49,16 +61,19 @@ func (f laneFlags) order(p *Program, spec *pipeline.AnalyzeSpec) error {
 	spec.Confirm = f.confirm
 	spec.Lanes = pipeline.LanesSpec{Policy: f.policy, Pin: f.pin, Shrink: f.shrink}
 	if f.policy != "" && !slices.Contains(router.Policies(), router.Policy(f.policy)) {
-		return usage("--policy %s: there are %v", f.policy, router.Policies())
+		return usage("--policy %s: give %s", f.policy, policyNames())
 	}
-	if f.budget != "" {
+	if f.budget != noBudget { // an empty one is a script's variable that is not set
 		m, err := cost.ParseMoney(f.budget)
 		if err != nil || m <= 0 {
-			return usage("--budget %s: give dollars, as in 0.50; to spend nothing, --policy local-only", f.budget)
+			return usage("--budget %q: give dollars, as in 0.50; to spend nothing, --policy local-only", f.budget)
 		}
 		spec.Lanes.Budget = int64(m)
 	}
 	later, err := deadline(f.deadline, time.Now())
+	if err == nil && f.deadline != "" && !later {
+		fmt.Fprintln(p.Stderr, "A batch may take a day, and the deadline is sooner: all is asked at once, at the full price.")
+	}
 	spec.Lanes.Later = later
 	return err
 }

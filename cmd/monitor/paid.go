@@ -170,6 +170,9 @@ func (p *purse) call(b bill, a claude.Ask, res claude.Result, began time.Time) j
 	return c
 }
 
+// jobBudget is what the budget of an order itself is called.
+const jobBudget = "the budget of this job"
+
 // limits are the budgets that hold for a job.
 func (p costCommands) limits(id string, spec pipeline.LanesSpec, now time.Time) []store.Limit {
 	var out []store.Limit
@@ -179,7 +182,7 @@ func (p costCommands) limits(id string, spec pipeline.LanesSpec, now time.Time) 
 			out = append(out, l)
 		}
 	}
-	job := store.Limit{Name: "the budget of this job", Job: id, Amount: cost.Money(spec.Budget)}
+	job := store.Limit{Name: jobBudget, Job: id, Amount: cost.Money(spec.Budget)}
 	if spec.Budget > 0 {
 		out = append(out, job)
 	} else {

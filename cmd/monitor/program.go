@@ -59,6 +59,7 @@ func Open(c Config) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.Stdout = &printer{to: c.Stdout}
 	p := &Program{Config: c, folders: f}
 	return p, claudeCommands{p}.takeKey()
 }
@@ -110,6 +111,9 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 	if err != nil && strings.HasPrefix(err.Error(), "unknown command") {
 		first, _, _ := strings.Cut(err.Error(), "\n")
 		err = usage("%s\n`monitor --help` lists the commands.", first)
+	}
+	if w, ok := p.Stdout.(*printer); ok && err == nil {
+		err = w.lost()
 	}
 	return fail(p.Stderr, err)
 }

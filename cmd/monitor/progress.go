@@ -125,18 +125,19 @@ func (g *progress) event(e job.Event) {
 	}
 	switch e.Type {
 	case job.JobStarted:
+		g.prev = e.Job // what is planned already was told by the run that planned it
 		fmt.Fprintf(g.out, "Job %s\n", e.Job.ID)
 	case job.StagePlanned:
 		g.wipe()
-		names := []string{"cards of files", "summaries of packages", "one page about the whole"}
+		names := []string{"cards of files", "summaries of packages", "one page about the whole", "second opinions"}
 		if u := e.Job.Units; u.Total > g.prev.Units.Total && e.Job.Stage < len(names) {
 			n, cached := u.Total-g.prev.Units.Total, u.Cached-g.prev.Units.Cached
-			fmt.Fprintf(g.out, "%s: %d units, %d of them answered before\n", names[e.Job.Stage], n, cached)
+			fmt.Fprintf(g.out, "%s: %s, %d answered before\n", names[e.Job.Stage], plural(n, "unit"), cached)
 		}
 		g.prev = e.Job
 	case job.UnitGivenUp:
 		g.wipe()
-		fmt.Fprintf(g.out, "parked %s after %d attempts: %s\n", e.Unit, e.Attempt, printable(e.Reason))
+		fmt.Fprintf(g.out, "parked %s after %s: %s\n", printable(e.Unit), plural(e.Attempt, "attempt"), printable(e.Reason))
 	case job.JobEnded:
 		g.now = job.Event{}
 		g.wipe()

@@ -60,7 +60,7 @@ func (p routeCommands) command() *cobra.Command {
 	preview.Flags().BoolVar(&f.private, "private", false, "it must not leave this machine")
 	preview.Flags().StringVar(&f.policy, "policy", "", "under this policy")
 	preview.Flags().StringVar(&f.pin, "lane", "", "only this lane or model")
-	preview.Flags().StringVar(&f.budget, "budget", "", "with so many `DOLLARS` left")
+	preview.Flags().StringVar(&f.budget, "budget", noBudget, "with so many `DOLLARS` left")
 	preview.Flags().StringVar(&f.deadline, "deadline", "", "when it must be done, as for analyze")
 	preview.Flags().BoolVar(&f.json, "json", false, "print as JSON")
 
@@ -133,7 +133,9 @@ func (p routeCommands) preview(ctx context.Context, f previewFlags) error {
 		return err
 	}
 	defer l.close()
-	if spec.Model, err = p.chooseModel(ctx, f.model, 0); err != nil {
+	if spec.Model, err = p.chooseModel(ctx, f.model, 0); err != nil && f.model != "" {
+		return err
+	} else if err != nil {
 		fmt.Fprintf(p.Stderr, "No local model takes part: %v\n", err)
 	}
 	h := newHands(p.Program, spec.Model, "preview")
@@ -167,7 +169,10 @@ func (p routeCommands) preview(ctx context.Context, f previewFlags) error {
 		return &coded{exitUsage, err}
 	}
 	if f.json {
-		return p.json(d)
+		return p.json(struct {
+			Version int `json:"version"`
+			router.Decision
+		}{1, d})
 	}
 	p.printf("%s", d.Text())
 	if l == nil {
@@ -299,7 +304,7 @@ func traitsOfArm(a router.Arm) router.Candidate {
 
 func (p routeCommands) replay(ctx context.Context, f replayFlags) error {
 	if !slices.Contains(router.Policies(), router.Policy(f.policy)) {
-		return usage("--policy %s: there are %v", f.policy, router.Policies())
+		return usage("--policy %s: give %s", f.policy, policyNames())
 	}
 	if f.synthetic && (f.matrix != "" || f.source != "" || f.prices != "") {
 		return usage("--synthetic has outcomes and prices of its own")
@@ -311,9 +316,15 @@ func (p routeCommands) replay(ctx context.Context, f replayFlags) error {
 	if err != nil {
 		return err
 	}
-	c, err := m.Compare(o, router.Policy(f.policy))
-	if err != nil {
-		return usage("%w", err)
+	// What some arms were spared cannot be taken for what they failed at.
+	full := m.Complete()
+	var c *router.Comparison
+	if full.Trials() > 0 {
+		all, err := full.Compare(o, router.Policy(f.policy))
+		if err != nil {
+			return usage("%w", err)
+		}
+		c = &all
 	}
 	r, err := m.Recommend(o, router.Policy(f.policy))
 	if err != nil {
@@ -326,9 +337,18 @@ func (p routeCommands) replay(ctx context.Context, f replayFlags) error {
 		}
 	}
 	if f.json {
-		return p.json(map[string]any{"version": 1, "comparison": c, "recommendation": r})
+		return p.json(map[string]any{"version": 1, "trials": m.Trials(), "complete": full.Trials(), "arms": m.Tried(), "comparison": c, "recommendation": r})
 	}
-	p.printf("%s%s\n", c.Text(), r.Why)
+	if c != nil {
+		p.printf("%s", c.Text())
+	}
+	if full.Trials() < m.Trials() {
+		p.printf("Every arm was tried at %d of the %s that are recorded, and only those can be compared (monitor route experiment fills them):\n", full.Trials(), plural(m.Trials(), "trial"))
+		for _, t := range m.Tried() {
+			p.printf("  %-50s tried %d, passed %d\n", t.Arm, t.Tried, t.Passed)
+		}
+	}
+	p.printf("%s\n", r.Why)
 	return nil
 }
 

@@ -164,7 +164,7 @@ func parseSettings(b []byte, name string) (s Settings, err error) {
 		{"store.url", "must begin with postgres:// or postgresql://", s.Store.URL != "" && !strings.HasPrefix(s.Store.URL, "postgres://") && !strings.HasPrefix(s.Store.URL, "postgresql://")},
 		{"claude.base_url", "must be an https address, or http on this machine", s.Claude.BaseURL != "" && !isHTTP(s.Claude.BaseURL)},
 		{"claude.workers", "must be 0 (3) to 64", s.Claude.Workers < 0 || s.Claude.Workers > 64},
-		{"route.policy", fmt.Sprintf("must be one of %v", router.Policies()), s.Route.Policy != "" && !slices.Contains(router.Policies(), router.Policy(s.Route.Policy))},
+		{"route.policy", "must be " + policyNames(), s.Route.Policy != "" && !slices.Contains(router.Policies(), router.Policy(s.Route.Policy))},
 		{"cost.years", "must be 0 (3 years) or more", !(s.Cost.Years >= 0 && s.Cost.Years < 100)},
 		{"cost.use", "must be a share from 0 (30 %) to 1", !(s.Cost.Use >= 0 && s.Cost.Use <= 1)},
 		{"download.hf_endpoint", "must be an http or https address", s.Download.HFEndpoint != "" && !isHTTP(s.Download.HFEndpoint)},

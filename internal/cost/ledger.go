@@ -186,6 +186,9 @@ func sum(all []Entry, by By, loc *time.Location, bug string) (groups []Group, to
 		}
 		groups[i].add(e)
 	}
+	if groups == nil {
+		groups = []Group{}
+	}
 	slices.SortFunc(groups, func(x, y Group) int { return cmp.Compare(x.Key, y.Key) })
 	return groups, total, nil
 }
@@ -268,6 +271,7 @@ func Compare(all []Entry, b *Book, tiers []string, at time.Time) Comparison {
 	for _, m := range tiers {
 		c.Columns = append(c.Columns, allOf(all, b, m, at))
 	}
+	c.Says = []string{} // a list, also where there is nothing to say
 	mixed := Column{Name: "as it was", Money: run.Money, Known: run.Unknown == 0 && !run.Overflow}
 	switch {
 	case run.Overflow:
@@ -359,13 +363,17 @@ func (c *Comparison) say(local Totals, tiers int, doubt Money) {
 	was := c.Columns[tiers]
 	was.Money -= doubt // at its worst, and the others have only what is known of it
 	gpu := c.Columns[tiers+1]
+	without := ""
+	if doubt > 0 {
+		without = ", what is in doubt left out"
+	}
 	for _, t := range c.Columns[:tiers] {
 		switch {
 		case !t.Known || !was.Known:
 		case was.Money > t.Money:
-			c.Says = append(c.Says, fmt.Sprintf("%s would have cost less than what was done: %s instead of %s.", up(t.Name), t.Money, was.Money))
+			c.Says = append(c.Says, fmt.Sprintf("%s would have cost less than what was done: %s instead of %s%s.", up(t.Name), t.Money, was.Money, without))
 		case was.Money < t.Money:
-			c.Says = append(c.Says, fmt.Sprintf("What was done cost %s less than %s.", t.Money-was.Money, t.Name))
+			c.Says = append(c.Says, fmt.Sprintf("What was done cost %s less than %s%s.", t.Money-was.Money, t.Name, without))
 		}
 		if t.Known && gpu.Known && gpu.Money > t.Money {
 			c.Says = append(c.Says, fmt.Sprintf("Local is dearer here: all of it on the GPU is %s, %s is %s.", gpu.Money, t.Name, t.Money))

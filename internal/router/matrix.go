@@ -238,6 +238,29 @@ func (m *Matrix) Complete() *Matrix {
 	return out
 }
 
+// Tries is how often an arm was tried, and passed.
+type Tries struct {
+	Arm    Arm `json:"arm"`
+	Tried  int `json:"tried"`
+	Passed int `json:"passed"`
+}
+
+// Tried counts the tries of each arm.
+func (m *Matrix) Tried() []Tries {
+	out := make([]Tries, len(m.arms))
+	for i, c := range m.cells {
+		t := &out[i%len(m.arms)]
+		t.Arm = m.arms[i%len(m.arms)]
+		if c.state != missing {
+			t.Tried++
+		}
+		if c.state == passed {
+			t.Passed++
+		}
+	}
+	return out
+}
+
 // Arm finds an arm by its name as String has it, or by its model alone where only one arm
 // has that.
 func (m *Matrix) Arm(name string) (Arm, error) {

@@ -86,7 +86,7 @@ func (v *view) indexOf(a Arm) int {
 func Fixed(arms ...Arm) Strategy {
 	var names []string
 	for _, a := range arms {
-		names = append(names, a.Model)
+		names = append(names, a.label())
 	}
 	name := "cascade " + strings.Join(names, " → ")
 	if len(arms) == 1 {

@@ -111,6 +111,18 @@ func (a Arm) String() string {
 	return s + ")"
 }
 
+// label is an arm's short name, as a table has it: what tells arms of one model apart.
+func (a Arm) label() string {
+	s := a.Model
+	if a.BestOf > 1 {
+		s += fmt.Sprintf(" ×%d", a.BestOf)
+	}
+	if a.Effort != "" {
+		s += "/" + a.Effort
+	}
+	return s
+}
+
 // Seen is how often an arm passed and failed at tasks like this one.
 type Seen struct {
 	Passed float64 `json:"passed"`

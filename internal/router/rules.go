@@ -54,7 +54,7 @@ func parseRules(t *Table, src []byte, name string) ([]Rule, error) {
 			f.Add(at("kind"), fmt.Sprintf("%q is no kind of task (monitor route kinds)", r.Kind))
 		}
 		if r.Policy != "" && !slices.Contains(Policies(), r.Policy) {
-			f.Add(at("policy"), fmt.Sprintf("must be one of %v", Policies()))
+			f.Add(at("policy"), fmt.Sprintf("must be one of %s", strings.Trim(fmt.Sprint(Policies()), "[]")))
 		}
 		if r.Lane != "" && !slices.Contains([]Lane{Local, Claude}, r.Lane) {
 			f.Add(at("lane"), "must be local or claude")

@@ -274,7 +274,7 @@ func (m *Matrix) Recommend(o Options, p Policy) (Recommendation, error) {
 // signed is money in dollars to a hundredth of a cent: what a task costs is about as much.
 func signed(m cost.Money) string {
 	s := fmt.Sprintf("$%.4f", float64(max(m, -m))/float64(cost.Dollar))
-	if m < 0 {
+	if m < 0 && s != "$0.0000" {
 		return "-" + s
 	}
 	return s

@@ -220,7 +220,7 @@ func (b Books) Intents(ctx context.Context, id string, states ...IntentState) ([
 }
 
 // Resolve closes an intent in doubt, or a partial one, with what a person or the lane
-// found out: what it did cost in all. The row of the ledger has that amount and no tokens.
+// found out: what it did cost in all, which is at most its worst case. The row of the ledger has that amount and no tokens.
 func (b Books) Resolve(ctx context.Context, id string, amount cost.Money, note string) error {
 	return b.s.Explain(b.s.tx(ctx, func(q dbos.Querier) error {
 		found, err := intents(ctx, q, `WHERE id = $1`, id)
@@ -232,9 +232,8 @@ func (b Books) Resolve(ctx context.Context, id string, amount cost.Money, note s
 		case found[0].State != IntentDoubt && found[0].State != IntentPartial:
 			return fmt.Errorf("the intent %q is not in doubt, it is %s", id, found[0].State)
 		}
-		in, pico := found[0], int64(amount)
+		in, pico, known := found[0], int64(amount), int64(0)
 		if in.State == IntentPartial { // a part of it is in the ledger
-			var known int64
 			if err := q.QueryRow(ctx, `SELECT CAST(COALESCE(SUM(cost_pico), 0) AS BIGINT) FROM calls WHERE intent = $1`, id).Scan(&known); err != nil {
 				return err
 			}
@@ -244,6 +243,9 @@ func (b Books) Resolve(ctx context.Context, id string, amount cost.Money, note s
 			if _, err := q.Exec(ctx, `UPDATE intents SET state = 'doubt' WHERE id = $1`, id); err != nil {
 				return err
 			}
+		}
+		if said, most := cost.Apart(amount, in.Worst+cost.Money(known)); pico > int64(in.Worst) {
+			return fmt.Errorf("it can have cost %s at most, and %s could not be taken back: look at the bill again", most, said)
 		}
 		_, err = putCalls(ctx, q, in.Job, in.Unit, in.Attempt, []job.Call{{
 			Model: in.Model, Lane: in.Lane, At: in.At, Failed: "in doubt: " + note,

@@ -102,6 +102,9 @@ func TestWhatWasOnItsWayIsInDoubt(t *testing.T) {
 		if in, err := b.Intents(ctx, "j", store.IntentDoubt, store.IntentOpen); err != nil || len(in) != 2 {
 			t.Errorf("%+v (%v)", in, err)
 		}
+		if err := b.Resolve(ctx, "two", cost.Dollar+1, "more than it can be"); err == nil || !strings.Contains(err.Error(), "at most") {
+			t.Errorf("resolved above its worst case: %v", err)
+		}
 		if err := b.Resolve(ctx, "two", 7, "the bill does not have it"); err != nil {
 			t.Fatal(err)
 		}
@@ -136,6 +139,9 @@ func TestWhatBrokeOffIsKnownInPart(t *testing.T) {
 		}
 		if err := b.Resolve(ctx, "one", 20, "too little"); err == nil {
 			t.Error("less than was seen was taken for the whole")
+		}
+		if err := b.Resolve(ctx, "one", 81, "too much"); err == nil {
+			t.Error("more than was seen and the rest was taken")
 		}
 		if err := b.Resolve(ctx, "one", 45, "the bill has it"); err != nil {
 			t.Fatal(err)
