@@ -168,14 +168,14 @@ func TestWhatIsInALostBatchCanBeResolved(t *testing.T) {
 	if len(doubt) != 2 || doubt[0].Why != inBatch {
 		t.Fatalf("control: %+v", doubt)
 	}
-	if out, err := h.command("cost", "resolve", doubt[0].Intent, "0.0123").CombinedOutput(); exitCode(err) != exitUsage {
+	if out, err := h.command("cost", "resolve", doubt[0].Intent, "0.0012").CombinedOutput(); exitCode(err) != exitUsage {
 		t.Errorf("what a living job has on its way was resolved (%v):\n%s", err, out)
 	}
 	_ = first.Process.Kill()
 	_ = first.Wait()
-	h.must("cost", "resolve", doubt[0].Intent, "0.0123")
+	h.must("cost", "resolve", doubt[0].Intent, "0.0012")
 	total, left := h.spentBy(h.newest().ID)
-	if len(left) != 1 || left[0].Intent != doubt[1].Intent || total.Money-total.InDoubt != money("0.0123") {
+	if len(left) != 1 || left[0].Intent != doubt[1].Intent || total.Money-total.InDoubt != money("0.0012") {
 		t.Errorf("%+v, in doubt %+v", total, left)
 	}
 }

@@ -96,7 +96,7 @@ func (p routeCommands) kinds(asJSON bool) error {
 		return err
 	}
 	if asJSON {
-		return p.json(t.KindsOf())
+		return p.json(map[string]any{"version": 1, "kinds": t.KindsOf()})
 	}
 	w := tabwriter.NewWriter(p.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "KIND\tASKS FOR\tEFFORT\tWHY\n")
