@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/csv"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -94,5 +96,38 @@ func TestTheLedgerIsPrinted(t *testing.T) {
 	}
 	if out, err := h.command("cost", "--calls", "--by", "day").CombinedOutput(); exitCode(err) != exitUsage {
 		t.Errorf("--calls and --by: %v\n%s", err, out)
+	}
+}
+
+// The estimate knows that who wrote a finding does not confirm it, and that the model which
+// does may be dearer than the budget; and it does not refuse what costs nothing.
+func TestTheEstimateKnowsWhoAnswers(t *testing.T) {
+	t.Parallel()
+	h := newHybrid(t, 4, fakeengine.Script{}, claudemock.Config{})
+	analyze := func(budget, confirm string) (string, error) {
+		b, err := h.command("analyze", "--policy", "claude-only", "--confirm", confirm, "--budget", budget, h.repo).CombinedOutput()
+		return string(b), err
+	}
+	// Haiku may cost some $0.003 at worst here, Opus $0.2.
+	out, err := analyze("0.05", "3")
+	if err != nil || !strings.Contains(out, "units that only Claude may do may be left out") {
+		t.Errorf("a budget that holds no second opinion (%v):\n%s", err, out)
+	}
+	if out, err = analyze("5", "3"); err != nil || strings.Contains(out, "left out") {
+		t.Fatalf("control: a budget that holds all (%v):\n%s", err, out)
+	}
+	asked := len(h.mock.Bill().Calls)
+	out, err = analyze("0.00001", "3")
+	if err != nil || !strings.Contains(out, "answered before, which costs nothing") || !strings.Contains(out, "Cost       nothing") {
+		t.Errorf("what has its answers was refused, or its end is about money (%v):\n%s", err, out)
+	}
+	if n := len(h.mock.Bill().Calls); n != asked {
+		t.Errorf("%d calls were made for what was answered", n-asked)
+	}
+	if err := os.WriteFile(filepath.Join(h.repo, "new.go"), []byte("package p\n\n// New is.\nfunc New() int { return 1 }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err = analyze("0.00001", "3"); exitCode(err) != exitUsage {
+		t.Errorf("control: a file without an answer (%v):\n%s", err, out)
 	}
 }

@@ -276,6 +276,8 @@ func Compare(all []Entry, b *Book, tiers []string, at time.Time) Comparison {
 	switch {
 	case run.Overflow:
 		mixed.Why = tooMuch
+	case !run.Known():
+		mixed.Why = "of no call is it known what it cost"
 	case run.Unknown > 0:
 		mixed.Why = fmt.Sprintf("of %d calls it is not known what they cost; %s is what is known", run.Unknown, run.Money)
 	}
