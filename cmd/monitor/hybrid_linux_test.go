@@ -563,3 +563,17 @@ func TestTheDeadHoldNoBudget(t *testing.T) {
 		t.Errorf("%d are still on their way and %d in doubt, want 0 and %d (%v, %v)", len(left), len(doubt), len(open), err, err2)
 	}
 }
+
+// What lanes have to say reaches who asked for the job, not the log of serve alone.
+func TestServeTellsWhoFollows(t *testing.T) {
+	t.Parallel()
+	h := newHybrid(t, 4, fakeengine.Script{}, claudemock.Config{Script: []claudemock.Step{{Fault: claudemock.CutStream, Calls: []int{1}}}})
+	h.serve("--workers", "1")
+	out, _ := h.command("analyze", "--policy", "claude-only", "--confirm", "0", h.repo).CombinedOutput()
+	if _, doubt := h.spentBy(h.newest().ID); len(doubt) != 1 {
+		t.Fatalf("control: %d calls are in doubt\n%s", len(doubt), out)
+	}
+	if !strings.Contains(string(out), "monitor: a call of job "+h.newest().ID+" is in doubt") {
+		t.Errorf("nobody was told:\n%s", out)
+	}
+}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/term"
 
+	"monitor/internal/cost"
 	"monitor/internal/job"
 )
 
@@ -34,6 +35,7 @@ type progress struct {
 	prev        job.Job
 	// What this run answered, to estimate the rest: cached units cost nothing.
 	done, output int
+	spent        cost.Money // for Claude, by this run
 	drawn        bool
 }
 
@@ -112,6 +114,9 @@ func (g *progress) event(e job.Event) {
 	}
 	for _, c := range e.Calls {
 		g.output += c.Output
+		if c.Cost != nil && c.Lane != "local" {
+			g.spent += cost.Money(*c.Cost)
+		}
 	}
 	if g.json {
 		b, err := json.Marshal(eventJSON{
@@ -138,6 +143,9 @@ func (g *progress) event(e job.Event) {
 	case job.UnitGivenUp:
 		g.wipe()
 		fmt.Fprintf(g.out, "parked %s after %s: %s\n", printable(e.Unit), plural(e.Attempt, "attempt"), printable(e.Reason))
+	case job.Note:
+		g.wipe()
+		fmt.Fprintf(g.out, "monitor: %s\n", printable(e.Reason))
 	case job.JobEnded:
 		g.now = job.Event{}
 		g.wipe()
@@ -168,9 +176,12 @@ func (g *progress) draw(e job.Event) {
 	if s := elapsed.Seconds(); s > 0 && g.output > 0 {
 		line += fmt.Sprintf(", %.0f tokens/s", float64(g.output)/s)
 	}
+	if g.spent > 0 {
+		line += ", " + g.spent.String()
+	}
 	if g.done > 0 && u.Total > ended {
 		left := time.Duration(float64(elapsed) / float64(g.done) * float64(u.Total-ended))
-		line += ", about " + duration(left) + " left in this stage"
+		line += ", about " + duration(left) + " left of this stage"
 	}
 	if !g.tty {
 		fmt.Fprintln(g.out, line)

@@ -66,6 +66,18 @@ func (r *jobRun) event(e job.Event) {
 	r.stir()
 }
 
+// note tells those who follow the run what is no event of its job.
+func (r *jobRun) note(text string) {
+	r.mu.Lock()
+	if r.over || len(r.events) == 0 {
+		r.mu.Unlock()
+		return
+	}
+	e := r.events[len(r.events)-1]
+	r.mu.Unlock()
+	r.event(job.Event{Type: job.Note, At: time.Now(), Job: e.Job, InFlight: e.InFlight, Reason: text})
+}
+
 func (r *jobRun) stir() {
 	close(r.changed)
 	r.changed = make(chan struct{})
@@ -362,7 +374,7 @@ func (s *served) lanesFor(ctx context.Context, spec pipeline.LanesSpec, resumed 
 	if s.lanes != nil && s.lanesOf == of {
 		return s.lanes, nil
 	}
-	l, err := analysis{p}.openLanes(ctx, func(format string, a ...any) { s.log.Info(fmt.Sprintf(format, a...)) })
+	l, err := analysis{p}.openLanes(ctx, func(format string, a ...any) { s.note(fmt.Sprintf(format, a...)) })
 	if err != nil {
 		return nil, err
 	}
@@ -372,6 +384,16 @@ func (s *served) lanesFor(ctx context.Context, spec pipeline.LanesSpec, resumed 
 	}
 	s.lanes, s.lanesOf = l, of
 	return l, nil
+}
+
+// note logs what jobs share, and tells those who follow one.
+func (s *served) note(text string) {
+	s.log.Info(text)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.runs {
+		r.note(text)
+	}
 }
 
 // stop takes no new job, ends those that run gently, and waits for them.

@@ -243,4 +243,7 @@ const (
 	UnitFinished EventType = "unit_done"
 	UnitGivenUp  EventType = "unit_parked"
 	JobEnded     EventType = "job_ended" // Job.State says how
+	// Note: Reason is what whoever follows a job should know of what it shares with others,
+	// a budget that is nearly used up, say. Run tells none; who runs several jobs does.
+	Note EventType = "note"
 )
