@@ -154,6 +154,12 @@ func (p explainCommand) nothing(ctx context.Context, name string, asJSON bool) e
 	case len(rows) == 0:
 		return usage("job %s had nobody to choose from: one lane alone might answer (its policy, --lane, or no key to Claude), or that is too long ago. Its units: monitor jobs show %s", j.ID, j.ID)
 	case unit != "":
+		shown := printable(routeID(j.ID, unit)) // a name that holds what a terminal may not get is listed without it
+		for _, r := range rows {
+			if printable(r.Request) == shown {
+				return p.tellRoutes(r.Request, []store.Decision{r}, asJSON)
+			}
+		}
 		return usage("nothing is stored about %q of job %s; `monitor explain %s` lists its units", unit, j.ID, j.ID)
 	case asJSON:
 		for _, r := range rows {
@@ -205,7 +211,7 @@ func (p explainCommand) tellRoutes(unit string, rows []store.Decision, asJSON bo
 		}
 		var t router.Trail
 		if err := json.Unmarshal(row.Body, &t); err != nil {
-			p.printf("%s, %s: written by another version\n", unit, row.At.Local().Format("2006-01-02 15:04:05"))
+			p.printf("%s, %s: written by another version\n", printable(unit), row.At.Local().Format("2006-01-02 15:04:05"))
 			continue
 		}
 		p.printf("%s, %s\n%s", printable(unit), row.At.Local().Format("2006-01-02 15:04:05"), t.Text())

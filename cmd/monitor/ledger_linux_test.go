@@ -20,8 +20,15 @@ import (
 func TestTheLedgerIsPrinted(t *testing.T) {
 	t.Parallel()
 	h := newHybrid(t, 10, fakeengine.Script{}, claudemock.Config{Script: []claudemock.Step{{Fault: claudemock.CutStream, Calls: []int{2}, After: 4}}})
+	// A name may hold what no terminal may get: it is shown without, and found by what is shown.
+	if err := os.WriteFile(filepath.Join(h.repo, "odd\n\x1b[31mname.go"), []byte("package p\n\n// Odd is.\nfunc Odd() int { return 1 }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	h.must("analyze", "--policy", "hybrid", "--workers", "2", h.repo)
 	id := h.newest().ID
+	if out := h.must("explain", id+"/file:odd  [31mname.go"); !strings.Contains(out, "accept") || strings.ContainsRune(out, 0x1b) {
+		t.Errorf("explain of an odd name:\n%q", out)
+	}
 	total, doubt := h.spentBy(id)
 
 	var l struct{ Calls []callJSON }
