@@ -116,6 +116,13 @@ func (w work) estimate(ctx context.Context, p analysis, spec *pipeline.AnalyzeSp
 	if o.parked > 0 {
 		note += fmt.Sprintf("; nobody may do %d more", o.parked)
 	}
+	known, cards, err := w.answered(ctx, p, *spec)
+	if err != nil {
+		return "", err
+	}
+	if known > 0 {
+		note += fmt.Sprintf("; %d of %d cards of files were answered before, which costs nothing", known, cards)
+	}
 	if left == nil {
 		return note + "; no budget is set", nil
 	}
@@ -124,16 +131,14 @@ func (w work) estimate(ctx context.Context, p analysis, spec *pipeline.AnalyzeSp
 	if err != nil {
 		return "", err
 	}
+	if known > 0 && known == cards { // little is left to pay for, whatever the estimate says
+		return note, nil
+	}
 	if fits(held, *left) && (r.Likely <= *left || held.here == 0) {
 		return note + held.leftOut(), nil
 	}
 	if held.here > 0 && !spec.Lanes.Shrink {
 		return note + "\nThe budget does not hold all of that: when it is used up, the local model goes on (--shrink: fewer units instead)" + held.leftOut(), nil
-	}
-	if known, err := w.answered(ctx, *spec); err != nil {
-		return "", err
-	} else if known {
-		return note + "; all files were answered before, which costs nothing", nil
 	}
 	n, err := w.mostThatFits(ctx, *spec, *left)
 	larger := "a larger --budget"
@@ -190,23 +195,26 @@ func (w work) mostThatFits(ctx context.Context, spec pipeline.AnalyzeSpec, left 
 	return n, err
 }
 
-// answered says whether every file of an order has its answer from an earlier job: then
-// little or nothing is left to pay for, whatever the estimate says.
-func (w work) answered(ctx context.Context, spec pipeline.AnalyzeSpec) (bool, error) {
+// answered is how many of an order's cards have their answer from an earlier job, which is
+// looked at where there was one of the same folder.
+func (w work) answered(ctx context.Context, p analysis, spec pipeline.AnalyzeSpec) (known, cards int, err error) {
+	all, err := p.jobs.List(ctx)
+	if err != nil || !slices.ContainsFunc(all, func(j job.Job) bool { return specOf(j).Root == spec.Root }) {
+		return 0, 0, err
+	}
 	b, err := json.Marshal(spec)
 	if err != nil {
-		return false, err
+		return 0, 0, err
 	}
 	units, _, err := w.kind.Plan(ctx, job.Job{Spec: b}, 0, nil)
-	if err != nil {
-		return false, err
-	}
 	for _, u := range units {
-		if _, ok, err := w.crew.lanes.store.Cached(ctx, u.Key); err != nil || !ok {
-			return false, err
+		if _, ok, err := p.store.Cached(ctx, u.Key); err != nil {
+			return 0, 0, err
+		} else if ok {
+			known++
 		}
 	}
-	return len(units) > 0, nil
+	return known, len(units), err
 }
 
 // doubtfulBefore is how many calls of earlier jobs on a codebase are in doubt.

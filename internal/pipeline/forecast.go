@@ -17,8 +17,11 @@ type Forecast struct {
 
 // Rough figures of a forecast: bytes of code that make a token (measured with two
 // tokenizers on this repository and testdata, 2.9 to 3.4), tokens of a prompt's fixed
-// part and of a summary's share of a file.
+// part and of a summary's share of a file; and by how many hundredths the parts of a long
+// file are filled, since they end where a declaration does (66 on each of three parts of
+// this repository with SmolLM2's window, November 2026).
 const (
+	partFilled    = 66
 	bytesPerToken = 3
 	fixedPrompt   = 300
 	perFile       = 60
@@ -45,9 +48,12 @@ func (a *Analyze) Forecast(ctx context.Context, s AnalyzeSpec) ([]Forecast, erro
 		if !wantsCard(f) || !sc.counts(f.Path) {
 			continue
 		}
-		tokens := int(f.Bytes) / bytesPerToken
-		for left := max(1, tokens); left > 0 && len(out) < budget; left -= size.in {
-			out = append(out, Forecast{"card", f.Language, f.Path, sc.private(s, f.Path), min(left, size.in) + fixedPrompt + shared, size.out / 3, size.out, shared})
+		left, part := max(1, int(f.Bytes)/bytesPerToken), size.in
+		if left > size.in {
+			part = size.in * partFilled / 100
+		}
+		for ; left > 0 && len(out) < budget; left -= part {
+			out = append(out, Forecast{"card", f.Language, f.Path, sc.private(s, f.Path), min(left, part) + fixedPrompt + shared, size.out / 3, size.out, shared})
 		}
 	}
 	cards := len(out)
