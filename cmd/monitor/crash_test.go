@@ -203,6 +203,7 @@ func TestKilledFiftyTimesTheReportIsTheSame(t *testing.T) {
 	script := fakeengine.Script{DelayMS: 450}
 	s := newStage(t, 300, script)
 	reach := timeToAnAnswer(t, script)
+	late := reach / 4
 	rnd := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
 	var deaths []death
 	id := ""
@@ -216,10 +217,14 @@ func TestKilledFiftyTimesTheReportIsTheSame(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Most of the kills fall into the start, the rest into the work, as long as
-		// enough of that is left.
+		// enough of that is left. What a life reaches was measured once: on a machine that
+		// others have left since, the lives of the end get shorter until they reach less.
 		most := reach * 5 / 4
 		if n := len(deaths); n > 0 && len(deaths[n-1].stored) > 200 {
-			most = reach / 4
+			most = late
+			if n > 1 && len(deaths[n-1].stored) > len(deaths[n-2].stored) {
+				late = max(late/2, time.Millisecond)
+			}
 		}
 		wait := time.Duration(rnd.Int64N(int64(most)))
 		ended := make(chan error, 1)
